@@ -1,0 +1,20 @@
+// Package chattemplate renders the Jinja templates that turn a chat into a
+// prompt, byte for byte as Python's Jinja2 does when Hugging Face transformers
+// sets it up: the immutable sandbox, trim_blocks and lstrip_blocks, the loop
+// controls, the generation tag, and its own tojson.
+//
+// It owns the language (lexer, parser, name resolution, evaluator), Python's
+// value semantics as far as templates can observe them (value printing,
+// arithmetic, string methods, filters, tests), and the preparation that vLLM
+// applies to a chat request before rendering.
+//
+// Invariants:
+//   - The package is pure: no clock, socket, goroutine or logger. The time that
+//     strftime_now reads is an argument.
+//   - A Template is immutable after Parse and may be rendered concurrently.
+//   - A Value reachable from a context is never changed by rendering.
+//   - Whatever the template or the context, Parse, Render and FromJSON return:
+//     nesting, steps, bytes produced and output are bounded (see limits.go).
+//
+// There are no locks.
+package chattemplate

@@ -1,0 +1,6 @@
+package chattemplate
+
+// Value is a Python value: what FromJSON makes and Render reads.
+type Value interface {
+	typeName() string
+}
