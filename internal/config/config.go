@@ -1,0 +1,193 @@
+package config
+
+import "github.com/kvasir-ai/kvasir/internal/kv"
+
+// Config is the whole file. The gateway (`kvasir serve`) reads listen, admin,
+// models, workers, discovery, router and limits; an agent (`kvasir worker`)
+// reads agent, tiers and discovery. One file may hold both.
+type Config struct {
+	// Address that clients talk to.
+	Listen string `yaml:"listen"`
+	// Address for metrics, pprof and the admin API. Absent: metrics and the
+	// read-only admin API are on the main listener and pprof is off.
+	Admin string `yaml:"admin"`
+	// What clients may ask for.
+	Models []Model `yaml:"models"`
+	// The static fleet.
+	Workers []Worker `yaml:"workers"`
+	// Where the fleet is found besides `workers`, and where an agent registers.
+	Discovery Discovery `yaml:"discovery"`
+	// How requests are placed.
+	Router Router `yaml:"router"`
+	// What the gateway accepts.
+	Limits Limits `yaml:"limits"`
+	// An agent's tiers below the engine's own memory.
+	Tiers Tiers `yaml:"tiers"`
+	// The agent that `kvasir worker` runs.
+	Agent Agent `yaml:"agent"`
+	// Logs and traces.
+	Telemetry Telemetry `yaml:"telemetry"`
+}
+
+// Model is one name that clients ask for.
+type Model struct {
+	// The name in requests. Workers serve it under the same name.
+	Name string `yaml:"name"`
+	// A folder with tokenizer.json, a tokenizer.json, or a .gguf file. Absent:
+	// the engine's /tokenize is asked for every prompt.
+	Tokenizer string `yaml:"tokenizer"`
+}
+
+// Worker is one engine of the static fleet.
+type Worker struct {
+	// Unique name of the worker.
+	ID string `yaml:"id"`
+	// Model that the engine serves; one of `models`.
+	Model string `yaml:"model"`
+	// Base URL of the engine's OpenAI API.
+	URL string `yaml:"url"`
+	// vllm, sglang, trtllm or embedded.
+	Engine string `yaml:"engine"`
+	// aggregated, prefill or decode. Only aggregated is served yet.
+	Role kv.Role `yaml:"role"`
+	// Tokens in a KV block. Absent: asked of the agent or the engine.
+	BlockSize int `yaml:"block_size"`
+	// The engine's KV event sockets. Absent: asked of the agent or the engine.
+	Events Events `yaml:"events"`
+	// gRPC address of the worker's agent: unix:///path or host:port. Absent: no
+	// onboarding for this worker.
+	Agent string `yaml:"agent"`
+}
+
+// Events names an engine's ZMQ sockets.
+type Events struct {
+	// PUB socket, tcp://host:port.
+	Endpoint string `yaml:"endpoint"`
+	// ROUTER socket for replay, tcp://host:port.
+	Replay string `yaml:"replay"`
+	// Topic prefix to subscribe to; empty for all.
+	Topic string `yaml:"topic"`
+}
+
+// Discovery names further sources of the fleet.
+type Discovery struct {
+	// Workers registered in etcd under leases.
+	Etcd *Etcd `yaml:"etcd"`
+	// A YAML file with a list of workers, watched for changes.
+	File string `yaml:"file"`
+}
+
+// Etcd is a connection to an etcd cluster.
+type Etcd struct {
+	// host:port of one or more members.
+	Endpoints []string `yaml:"endpoints"`
+	// Key prefix under which workers register.
+	Prefix string `yaml:"prefix"`
+	// User name, with `password`; absent: no authentication.
+	Username string `yaml:"username"`
+	// Password for `username`.
+	Password string `yaml:"password"`
+	// How long a registration outlives a silent worker.
+	TTL Duration `yaml:"ttl"`
+}
+
+// Router is the placement policy.
+type Router struct {
+	// predicted, or a baseline: round-robin, random, least-loaded.
+	Policy string `yaml:"policy"`
+	// Seed of the tie-breaker. The same inputs and seed give the same decision.
+	Seed uint64 `yaml:"seed"`
+}
+
+// Limits bounds what the gateway takes on.
+type Limits struct {
+	// Largest request body; more is answered 413.
+	Body Size `yaml:"body"`
+	// Requests in flight; more are answered 429 with Retry-After.
+	InFlight int `yaml:"in_flight"`
+	// Longest time to the first byte of an answer; then 504.
+	FirstByte Duration `yaml:"first_byte"`
+	// Longest whole request.
+	Request Duration `yaml:"request"`
+	// How long requests in flight may finish after SIGTERM.
+	Drain Duration `yaml:"drain"`
+}
+
+// Tiers are where a worker's block manager keeps blocks.
+type Tiers struct {
+	// Host memory, for example 4GiB. 0: none.
+	CPU Size `yaml:"cpu"`
+	// A slab file on a local disk, found again after a restart.
+	Disk *Disk `yaml:"disk"`
+	// A Redis shared by the workers of a model.
+	Redis *Redis `yaml:"redis"`
+}
+
+// Disk is the disk tier.
+type Disk struct {
+	// Folder on a local disk. Each agent keeps its slab in a sub-folder named
+	// after its id.
+	Path string `yaml:"path"`
+	// Size of the slab.
+	Size Size `yaml:"size"`
+}
+
+// Redis is the shared tier.
+type Redis struct {
+	// redis://[user:password@]host:port/db or rediss:// for TLS, or unix:///path.
+	URL string `yaml:"url"`
+	// How long an unused block is kept.
+	TTL Duration `yaml:"ttl"`
+}
+
+// Agent is what `kvasir worker` runs: a block manager and control API beside
+// an engine, or, with engine embedded, the engine too.
+type Agent struct {
+	// Unique name of the worker.
+	ID string `yaml:"id"`
+	// embedded, or vllm for an engine that runs already.
+	Engine string `yaml:"engine"`
+	// Model name that the engine serves.
+	Model string `yaml:"model"`
+	// Base URL of an engine that runs already.
+	URL string `yaml:"url"`
+	// gRPC address of the control API: unix:///path or host:port. Absent: a
+	// socket named after the id in the folder for temporary files.
+	Listen string `yaml:"listen"`
+	// Address that gateways use when it differs from `listen`.
+	Advertise string `yaml:"advertise"`
+	// Address of the agent's Prometheus metrics; empty: none.
+	Metrics string `yaml:"metrics"`
+	// KV event sockets of an engine that runs already. Absent: asked of it.
+	Events Events `yaml:"events"`
+	// Settings of the embedded engine.
+	Embedded Embedded `yaml:"embedded"`
+}
+
+// Embedded is the built-in engine: for trying, testing and truth.
+type Embedded struct {
+	// A .gguf file or a Hugging Face folder; empty: the built-in tiny random
+	// model.
+	Model string `yaml:"model"`
+	// Address of its OpenAI API.
+	Listen string `yaml:"listen"`
+	// Tokens in a KV block.
+	BlockSize int `yaml:"block_size"`
+	// KV pages of the engine, its gpu tier (memory of the host: device cpu).
+	GPUBlocks int `yaml:"gpu_blocks"`
+	// Longest context; 0: what the model was trained for.
+	MaxContext int `yaml:"max_context"`
+	// Compute threads; 0: one a core.
+	Threads int `yaml:"threads"`
+}
+
+// Telemetry is how Kvasir shows what it does.
+type Telemetry struct {
+	// debug, info, warn or error.
+	LogLevel string `yaml:"log_level"`
+	// text or json.
+	LogFormat string `yaml:"log_format"`
+	// OTLP/HTTP endpoint for traces, for example http://127.0.0.1:4318. Absent:
+	// no traces leave the process.
+	OTLP string `yaml:"otlp"`
+}

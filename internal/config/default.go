@@ -1,0 +1,27 @@
+package config
+
+import "time"
+
+// Default is the configuration before file, environment and flags.
+func Default() *Config {
+	return &Config{
+		Listen: "127.0.0.1:8000",
+		Router: Router{Policy: "predicted"},
+		Limits: Limits{
+			Body:      32 << 20,
+			InFlight:  4096,
+			FirstByte: Duration(5 * time.Minute),
+			Request:   Duration(time.Hour),
+			Drain:     Duration(30 * time.Second),
+		},
+		Agent: Agent{
+			Engine: "embedded",
+			Embedded: Embedded{
+				Listen:    "127.0.0.1:0",
+				BlockSize: 16,
+				GPUBlocks: 512,
+			},
+		},
+		Telemetry: Telemetry{LogLevel: "info", LogFormat: "text"},
+	}
+}

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Engines that a worker may be.
+var engines = []string{"vllm", "sglang", "trtllm", "embedded"}
+
+// validate reports what is wrong with values that parsed.
+func (c *Config) validate(file string, lines map[string]int) []Problem {
+	v := &validator{file: file, lines: lines}
+	v.address("listen", c.Listen)
+	if c.Admin != "" {
+		v.address("admin", c.Admin)
+	}
+	v.models(c.Models)
+	v.workers(c.Workers, c.Models)
+	v.discovery(c.Discovery)
+	v.oneOf("router.policy", c.Router.Policy, "predicted", "round-robin", "random", "least-loaded")
+	if c.Limits.Body <= 0 {
+		v.fail("limits.body", "must be more than 0")
+	}
+	if c.Limits.InFlight <= 0 {
+		v.fail("limits.in_flight", "must be more than 0")
+	}
+	v.tiers(c.Tiers)
+	v.agent(c.Agent)
+	v.oneOf("telemetry.log_level", c.Telemetry.LogLevel, "debug", "info", "warn", "error")
+	v.oneOf("telemetry.log_format", c.Telemetry.LogFormat, "text", "json")
+	if c.Telemetry.OTLP != "" {
+		v.url("telemetry.otlp", c.Telemetry.OTLP, "http", "https")
+	}
+	return v.problems
+}
+
+type validator struct {
+	file     string
+	lines    map[string]int
+	problems []Problem
+}
+
+// fail points at the setting, or at the nearest one above it that the file has.
+func (v *validator) fail(path, format string, args ...any) {
+	line := 0
+	for p := path; ; {
+		if l, ok := v.lines[p]; ok {
+			line = l
+			break
+		}
+		cut := strings.LastIndexAny(p, ".[")
+		if cut < 0 {
+			break
+		}
+		p = p[:cut]
+	}
+	v.problems = append(v.problems, Problem{v.file, line, path + ": " + fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		v.fail(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+func (v *validator) address(path, value string) {
+	if _, _, err := net.SplitHostPort(value); err != nil {
+		v.fail(path, "%q is not an address; write host:port or :port", value)
+	}
+}
+
+func (v *validator) url(path, value string, schemes ...string) {
+	u, err := url.Parse(value)
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" && u.Path == "" {
+		v.fail(path, "%q is not a URL with scheme %s", value, strings.Join(schemes, " or "))
+	}
+}
+
+func (v *validator) models(models []Model) {
+	seen := map[string]bool{}
+	for i, m := range models {
+		path := fmt.Sprintf("models[%d].name", i)
+		if m.Name == "" {
+			v.fail(path, "missing; it is what clients put into \"model\"")
+		} else if seen[m.Name] {
+			v.fail(path, "%q is listed twice", m.Name)
+		}
+		seen[m.Name] = true
+	}
+}
+
+func (v *validator) workers(workers []Worker, models []Model) {
+	seen := map[string]bool{}
+	for i, w := range workers {
+		path := func(key string) string { return fmt.Sprintf("workers[%d].%s", i, key) }
+		if w.ID == "" {
+			v.fail(path("id"), "missing; every worker needs a unique name")
+		} else if seen[w.ID] {
+			v.fail(path("id"), "%q is listed twice", w.ID)
+		}
+		seen[w.ID] = true
+		if len(models) > 0 && !slices.ContainsFunc(models, func(m Model) bool { return m.Name == w.Model }) {
+			v.fail(path("model"), "%q is not one of models", w.Model)
+		}
+		if w.URL == "" && w.Agent == "" {
+			v.fail(path("url"), "missing; give the engine's base URL, or an agent that knows it")
+		} else if w.URL != "" {
+			v.url(path("url"), w.URL, "http", "https")
+		}
+		if w.Engine != "" {
+			v.oneOf(path("engine"), w.Engine, engines...)
+		}
+		if w.Role != kv.Aggregated {
+			v.fail(path("role"), "%s is not served yet; only aggregated is", w.Role)
+		}
+		if w.BlockSize < 0 {
+			v.fail(path("block_size"), "must be a number of tokens, or absent")
+		}
+		v.events(path("events"), w.Events)
+	}
+}
+
+func (v *validator) events(path string, e Events) {
+	for _, s := range []struct{ key, value string }{{"endpoint", e.Endpoint}, {"replay", e.Replay}} {
+		if s.value != "" {
+			v.url(path+"."+s.key, s.value, "tcp", "ipc")
+		}
+	}
+	if e.Replay != "" && e.Endpoint == "" {
+		v.fail(path+".replay", "set without endpoint; replay alone gives no live events")
+	}
+}
+
+func (v *validator) discovery(d Discovery) {
+	if d.Etcd == nil {
+		return
+	}
+	if len(d.Etcd.Endpoints) == 0 {
+		v.fail("discovery.etcd.endpoints", "missing; give at least one host:port")
+	}
+	if (d.Etcd.Username == "") != (d.Etcd.Password == "") {
+		v.fail("discovery.etcd.username", "username and password belong together")
+	}
+}
+
+func (v *validator) tiers(t Tiers) {
+	if t.Disk != nil {
+		if t.Disk.Path == "" {
+			v.fail("tiers.disk.path", "missing; give a folder on a local disk")
+		}
+		if t.Disk.Size <= 0 {
+			v.fail("tiers.disk.size", "missing; give the slab's size, for example 8GiB")
+		}
+	}
+	if t.Redis != nil {
+		v.url("tiers.redis.url", t.Redis.URL, "redis", "rediss", "unix")
+	}
+}
+
+func (v *validator) agent(a Agent) {
+	v.oneOf("agent.engine", a.Engine, engines...)
+	if a.Engine != "embedded" && a.ID != "" && a.URL == "" {
+		v.fail("agent.url", "missing; engine %s runs by itself, so give its base URL", a.Engine)
+	}
+	if a.URL != "" {
+		v.url("agent.url", a.URL, "http", "https")
+	}
+	if a.Metrics != "" {
+		v.address("agent.metrics", a.Metrics)
+	}
+	if b := a.Embedded.BlockSize; b < 1 || b > 1024 {
+		v.fail("agent.embedded.block_size", "must be from 1 to 1024 tokens")
+	}
+	if a.Embedded.GPUBlocks < 2 {
+		v.fail("agent.embedded.gpu_blocks", "must be at least 2")
+	}
+	v.events("agent.events", a.Events)
+}
