@@ -1,0 +1,62 @@
+# make help lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The embedded engine's kernels use Go's simd package, which sits behind an
+# experiment. Without it everything works, slower.
+export GOEXPERIMENT ?= simd
+export CGO_ENABLED ?= 1
+
+CACHE := $(CURDIR)/.cache
+BIN   := $(CURDIR)/bin/kvasir
+LISTEN ?= :8000
+WORKERS ?= 2
+
+.PHONY: help up build test test-deps check generate bench fuzz soak clean
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: build ## Run a gateway with two embedded workers and a real model, here and now
+	@model=$$(deploy/fetch-model.sh) || echo "make up: no demo model; the built-in tiny random model serves instead, and its answers are noise" >&2; \
+	exec $(BIN) up --listen $(LISTEN) --workers $(WORKERS) $${model:+--model "$$model"}
+
+build: ## Build bin/kvasir
+	go build -o $(BIN) ./cmd/kvasir
+
+test-deps: ## Install what the tests need (make test does it too)
+	internal/e2e/deps.sh $(CACHE)/test.env
+
+test: build test-deps ## Install what the tests need, then run every test
+	. $(CACHE)/test.env && go test -timeout 20m ./...
+	. $(CACHE)/test.env && go test -race -timeout 20m $(RACE)
+
+# What runs again under the race detector: all that has goroutines. The engine's
+# arithmetic has none of its own besides a worker pool, and is slow there.
+RACE := ./gateway ./workers ./workers/agent ./workers/discovery ./workers/events ./workers/engine/embedded ./kvbm/... ./prefixindex ./router ./internal/e2e
+
+check: ## gofmt, vet, staticcheck, generated files, house rules
+	@out=$$(gofmt -l cmd gateway router prefixindex kvbm cuda workers internal); [ -z "$$out" ] || { echo "not gofmt'ed: $$out"; exit 1; }
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@2026.1 ./...
+	go test ./internal/house ./internal/docgen
+	$(MAKE) --no-print-directory generate
+	@git diff --exit-code --stat -- docs/reference workers/agent/agentpb || { echo "generated files were out of date; commit them"; exit 1; }
+
+generate: ## Regenerate protobuf code and the reference pages
+	workers/agent/agentpb/generate.sh
+	go run ./internal/docgen docs/reference
+
+bench: ## Benchmarks of the hot paths, each beside its limit
+	. $(CACHE)/test.env; go test -run '^$$' -bench . -benchtime 1s ./...
+
+fuzz: ## Every fuzz target for FUZZTIME (10s)
+	@set -e; for pkg in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-10s} $$pkg; done; done
+
+soak: build test-deps ## Ten minutes of mixed load at concurrency 32; memory and goroutines must stay flat
+	. $(CACHE)/test.env && KVASIR_SOAK=$${SOAK:-10m} go test -v -timeout 30m -run TestSoak ./internal/e2e
+
+clean: ## Remove what was built; the model's cache stays
+	rm -rf bin .cache
