@@ -1,0 +1,76 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// EngineHash is an engine's own name of a block, good only within one engine
+// process. Integers, signed or not, are Lo with Hi zero; byte strings are
+// digested to both.
+type EngineHash struct{ Hi, Lo uint64 }
+
+// IntHash is an engine hash that travels as an integer.
+func IntHash(v uint64) EngineHash { return EngineHash{Lo: v} }
+
+// BytesHash is an engine hash that travels as a byte string of any length.
+func BytesHash(b []byte) EngineHash {
+	sum := sha256.Sum256(b)
+	// Hi's top bit keeps byte strings apart from integers.
+	return EngineHash{binary.BigEndian.Uint64(sum[:]) | 1<<63, binary.BigEndian.Uint64(sum[8:])}
+}
+
+// HashOf is the name under which an engine that uses our hashes publishes a
+// block: the last 64 bits, as vLLM shortens its digests.
+func HashOf(h kv.Hash) EngineHash { return IntHash(binary.BigEndian.Uint64(h[8:])) }
+
+// The media that engines name.
+const (
+	MediumGPU = "GPU"
+	MediumCPU = "CPU"
+)
+
+// Batch is what one engine step did to blocks.
+type Batch struct {
+	Time   float64 // seconds since 1970
+	Rank   int     // data-parallel rank
+	Events []Event
+}
+
+// Event is one KV event in an engine's terms.
+type Event struct {
+	Kind   kv.EventKind
+	Hashes []EngineHash
+	// Parent is the block before Hashes[0], nil at the start of a prompt.
+	Parent *EngineHash
+	// Tokens are those of the blocks stored. There may be more blocks of them
+	// than Hashes (sliding windows): then the Hashes are the last ones.
+	Tokens    []uint32
+	BlockSize int
+	Medium    string // "" and GPU: the engine's own pages
+	LoRA      string
+	// Salt is the cache_salt of a prompt's first block.
+	Salt string
+	// Group is the KV cache group of a hybrid model.
+	Group int
+
+	// The rest is only decoded, never published.
+
+	extra   extraKeys
+	window  bool // the group does not hold whole prefixes (sliding window, Mamba, ...)
+	remote  bool // held by another machine
+	unknown bool // of a kind that this version does not know
+}
+
+// extraKeys is what, besides tokens, went into the blocks' hashes.
+type extraKeys struct {
+	known bool         // the event said so, if only that there is nothing
+	per   []blockExtra // one a block; nil when nothing was mixed into any
+}
+
+type blockExtra struct {
+	salt string // cache_salt
+	odd  bool   // something that our hashes do not cover (multimodal items, prompt embeddings)
+}
