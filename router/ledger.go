@@ -1,0 +1,140 @@
+package router
+
+import (
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Ledger keeps what was routed and is not finished, so that a decision sees
+// the load of those before it at once. Law 4: each request's load is added once
+// and released once, whatever ends it.
+//
+// A request is waiting until FirstToken and running until Done. Its worker is
+// taken to work through the waiting ones' restores and prefills in the order of
+// Add.
+type Ledger struct {
+	requests map[string]*entry
+	workers  map[kv.WorkerID]*account
+	added    uint64
+	released uint64
+}
+
+// entry is one open request. Waiting ones of a worker form a list in order of
+// arrival.
+type entry struct {
+	id         string
+	worker     kv.WorkerID
+	workMS     float64 // restore and prefill once the worker turns to it
+	waiting    bool
+	prev, next *entry
+}
+
+// account is one worker's open requests.
+type account struct {
+	running     int
+	waiting     int
+	head, tail  *entry
+	queuedMS    float64   // sum of workMS over the waiting
+	headStarted time.Time // when the worker turned to head
+}
+
+// NewLedger is an empty ledger.
+func NewLedger() *Ledger {
+	return &Ledger{requests: map[string]*entry{}, workers: map[kv.WorkerID]*account{}}
+}
+
+// Add books a request that goes to w. A request that is already open is moved:
+// its old load is released first, as a retry or migration wants it.
+func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
+	l.Done(id, now)
+	a := l.workers[w]
+	if a == nil {
+		a = &account{}
+		l.workers[w] = a
+	}
+	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.PrefillMS, waiting: true, prev: a.tail}
+	if a.tail == nil {
+		a.head, a.headStarted = n, now
+	} else {
+		a.tail.next = n
+	}
+	a.tail = n
+	a.waiting++
+	a.queuedMS += n.workMS
+	l.requests[id] = n
+	l.added++
+}
+
+// FirstToken releases the request's prefill load: it is running now. An unknown
+// or already running request changes nothing.
+func (l *Ledger) FirstToken(id string, now time.Time) {
+	n := l.requests[id]
+	if n == nil || !n.waiting {
+		return
+	}
+	a := l.workers[n.worker]
+	a.unqueue(n, now)
+	a.running++
+}
+
+// Done releases what the request still holds: it ended, in whatever way. Done
+// may come at any time, also before FirstToken, and more than once.
+func (l *Ledger) Done(id string, now time.Time) {
+	n := l.requests[id]
+	if n == nil {
+		return
+	}
+	delete(l.requests, id)
+	l.released++
+	a := l.workers[n.worker]
+	if n.waiting {
+		a.unqueue(n, now)
+	} else {
+		a.running--
+	}
+	if a.running == 0 && a.waiting == 0 {
+		delete(l.workers, n.worker)
+	}
+}
+
+// unqueue takes n out of the waiting list.
+func (a *account) unqueue(n *entry, now time.Time) {
+	if n == a.head {
+		a.head, a.headStarted = n.next, now
+	} else {
+		n.prev.next = n.next
+	}
+	if n == a.tail {
+		a.tail = n.prev
+	} else {
+		n.next.prev = n.prev
+	}
+	n.prev, n.next, n.waiting = nil, nil, false
+	a.waiting--
+	if a.queuedMS -= n.workMS; a.waiting == 0 {
+		a.queuedMS = 0 // no rounding error outlives the queue
+	}
+}
+
+// Load is what this ledger knows of w's load. FreeKVShare is unknown to it.
+func (l *Ledger) Load(w kv.WorkerID, now time.Time) Load {
+	a := l.workers[w]
+	if a == nil {
+		return Load{FreeKVShare: -1}
+	}
+	load := Load{Running: a.running, Waiting: a.waiting, FreeKVShare: -1}
+	if a.head != nil {
+		// The head is being worked on. When it is overdue nobody knows how long
+		// it will still take; the others' work is still to come in any case.
+		done := float64(now.Sub(a.headStarted)) / float64(time.Millisecond)
+		load.QueuedPrefillMS = max(0, a.queuedMS-min(max(0, done), a.head.workMS))
+	}
+	return load
+}
+
+// Open is the number of requests added and not released.
+func (l *Ledger) Open() int { return len(l.requests) }
+
+// Totals are the requests ever added and released; their difference is Open.
+func (l *Ledger) Totals() (added, released uint64) { return l.added, l.released }

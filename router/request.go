@@ -1,0 +1,98 @@
+package router
+
+import (
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Request is what a decision needs to know of a request.
+type Request struct {
+	ID        string    `json:"id"`
+	Tokens    int       `json:"tokens"`     // of the prompt
+	BlockSize int       `json:"block_size"` // in tokens
+	MaxTokens int       `json:"max_tokens"` // of the answer; 0: not given
+	Now       time.Time `json:"now"`
+}
+
+// blocks is the prompt's length in blocks, a last partial one included.
+func (r Request) blocks() int {
+	if r.BlockSize <= 0 {
+		return 0
+	}
+	return (r.Tokens + r.BlockSize - 1) / r.BlockSize
+}
+
+// maxCut is the longest reusable prefix in blocks: an engine must compute at
+// least one token to have logits to sample from.
+func (r Request) maxCut() int {
+	if r.BlockSize <= 0 || r.Tokens <= 0 {
+		return 0
+	}
+	return (r.Tokens - 1) / r.BlockSize
+}
+
+// Candidate is a worker that could serve the request.
+type Candidate struct {
+	Worker kv.WorkerID `json:"worker"`
+	Spans  []kv.Span   `json:"spans"` // what it holds of the prompt, from the first block on
+	Load   Load        `json:"load"`
+	Rates  Rates       `json:"rates"`
+}
+
+// Load is how busy a worker is.
+type Load struct {
+	QueuedPrefillMS float64 `json:"queued_prefill_ms"` // predicted time to drain the prefill work ahead
+	Running         int     `json:"running"`           // requests past their first token
+	Waiting         int     `json:"waiting"`           // requests before it
+	FreeKVShare     float64 `json:"free_kv_share"`     // 0 to 1; below 0: unknown
+}
+
+// Link is the way blocks take from a tier up to the gpu tier.
+type Link struct {
+	LatencyMS   float64 `json:"latency_ms"`
+	BytesPerMS  float64 `json:"bytes_per_ms"` // 0: the tier is not usable
+	QueuedBytes int64   `json:"queued_bytes"` // ahead of a new transfer
+}
+
+// fixedMS is what the link costs before the first byte arrives.
+func (l Link) fixedMS() float64 {
+	return l.LatencyMS + float64(l.QueuedBytes)/l.BytesPerMS
+}
+
+// Rates are a worker's speeds.
+type Rates struct {
+	// A prefill takes PrefillBaseMS, plus PrefillPerTokenMS for each token
+	// computed, plus PrefillPerTokenContextMS for each pair of a token computed
+	// and a token that it attends to.
+	PrefillBaseMS            float64 `json:"prefill_base_ms"`
+	PrefillPerTokenMS        float64 `json:"prefill_per_token_ms"`
+	PrefillPerTokenContextMS float64 `json:"prefill_per_token_context_ms"`
+
+	Links      [kv.NumTiers]Link `json:"links"`       // from each tier up to gpu; gpu's own is unused
+	BlockBytes int               `json:"block_bytes"` // 0: unknown, only the gpu tier is usable
+}
+
+// PrefillMS predicts the time to compute the last tokens of a prompt of context
+// tokens in all, the others being in the KV cache.
+func (r Rates) PrefillMS(tokens, context int) float64 {
+	m := float64(tokens)
+	return r.PrefillBaseMS + r.PrefillPerTokenMS*m + r.PrefillPerTokenContextMS*attended(tokens, context)
+}
+
+// attended is the number of (computed token, token it attends to) pairs when
+// the last tokens of context are computed: the work of causal attention.
+func attended(tokens, context int) float64 {
+	m := float64(tokens)
+	return m * (float64(context) - m/2)
+}
+
+// usable reports whether blocks can be brought up from t.
+func (r *Rates) usable(t kv.Tier) bool {
+	return t == kv.GPU || r.BlockBytes > 0 && r.Links[t].BytesPerMS > 0
+}
+
+// blockMS is the time one block takes on t's link.
+func (r *Rates) blockMS(t kv.Tier) float64 {
+	return float64(r.BlockBytes) / r.Links[t].BytesPerMS
+}

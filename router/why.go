@@ -1,0 +1,67 @@
+package router
+
+import (
+	"strconv"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// why says in one sentence what was chosen and what the runner-up would have
+// cost. It is written for every decision, so it avoids fmt.
+func why(d *Decision) string {
+	e := &d.Estimates[d.Chosen]
+	b := make([]byte, 0, 160)
+	b = append(b, e.Worker...)
+	b = append(b, " starts in "...)
+	b = appendMS(b, e.TTFTMS)
+	b = append(b, ": "...)
+	b = appendPlan(b, e)
+	next := runnerUp(d)
+	if next < 0 {
+		return string(append(b, "; no other candidate"...))
+	}
+	n := &d.Estimates[next]
+	b = append(b, "; "...)
+	b = append(b, n.Worker...)
+	b = append(b, " would score "...)
+	b = appendMS(b, n.ScoreMS)
+	b = append(b, " against "...)
+	return string(appendMS(b, e.ScoreMS))
+}
+
+// appendPlan says where the prompt's blocks come from.
+func appendPlan(b []byte, e *Estimate) []byte {
+	b = strconv.AppendInt(b, int64(e.Cut), 10)
+	b = append(b, " of "...)
+	b = strconv.AppendInt(b, int64(e.Cut+e.RecomputeBlocks), 10)
+	b = append(b, " blocks kept"...)
+	sep := " ("
+	for t, n := range e.Blocks {
+		if n > 0 {
+			b = append(b, sep...)
+			b = append(b, kv.Tier(t).String()...)
+			b = append(b, ' ')
+			b = strconv.AppendInt(b, int64(n), 10)
+			sep = ", "
+		}
+	}
+	if e.Cut > 0 {
+		b = append(b, ')')
+	}
+	return b
+}
+
+// runnerUp is the best candidate by score besides the chosen one, -1 if none.
+func runnerUp(d *Decision) int {
+	best := -1
+	for i := range d.Estimates {
+		if i != d.Chosen && (best < 0 || d.Estimates[i].ScoreMS < d.Estimates[best].ScoreMS) {
+			best = i
+		}
+	}
+	return best
+}
+
+func appendMS(b []byte, ms float64) []byte {
+	return append(strconv.AppendFloat(b, ms, 'f', 1, 64), " ms"...)
+}
