@@ -1,0 +1,106 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
+)
+
+// ErrNoAgent means that a worker has no agent, so nothing can be onboarded.
+var ErrNoAgent = errors.New("the worker has no agent")
+
+// maxMessage bounds a message from an agent.
+const maxMessage = 16 << 20
+
+// agentClient is the connection to a worker's agent; gRPC keeps it up.
+type agentClient struct {
+	conn *grpc.ClientConn
+	rpc  agentpb.AgentClient
+}
+
+func dialAgent(target string) (*agentClient, error) {
+	connect := backoff.DefaultConfig
+	connect.BaseDelay, connect.MaxDelay = 100*time.Millisecond, 3*time.Second
+	conn, err := grpc.NewClient(target,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: connect, MinConnectTimeout: 3 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return &agentClient{conn: conn, rpc: agentpb.NewAgentClient(conn)}, nil
+}
+
+func (a *agentClient) close() { a.conn.Close() }
+
+// describe asks the agent what worker this is.
+func (a *agentClient) describe(ctx context.Context, timeout time.Duration) (info Info, store string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	d, err := a.rpc.Describe(ctx, &agentpb.DescribeRequest{})
+	if err != nil {
+		return Info{}, "", fmt.Errorf("agent: describe: %w", err)
+	}
+	info = Info{
+		Model:     d.GetModel(),
+		Engine:    d.GetEngine(),
+		BlockSize: int(d.GetBlockSize()),
+		Tokenizer: d.GetTokenizer(),
+	}
+	if err := info.Role.UnmarshalText([]byte(d.GetRole())); err != nil {
+		return Info{}, "", fmt.Errorf("agent: describe: %w", err)
+	}
+	return info, d.GetSharedStore(), nil
+}
+
+// Onboard asks the agent to bring the leading blocks of a prompt up to the
+// engine, and returns when that is done, the deadline has passed (zero: none)
+// or ctx ends, which cancels what has not been moved yet.
+func (w *Worker) Onboard(ctx context.Context, requestID string, root kv.Hash, hashes []kv.Hash, deadline time.Time) (OnboardResult, error) {
+	a := w.agent.Load()
+	if a == nil {
+		return OnboardResult{}, ErrNoAgent
+	}
+	req := &agentpb.OnboardRequest{
+		RequestId: requestID,
+		Root:      root[:],
+		Hashes:    agentpb.PackHashes(make([]byte, 0, len(root)*len(hashes)), hashes),
+	}
+	if !deadline.IsZero() {
+		left := deadline.Sub(w.c.Now())
+		if left <= 0 {
+			return OnboardResult{Missed: len(hashes)}, context.DeadlineExceeded
+		}
+		req.DeadlineMs = uint32(min(left.Milliseconds()+1, 1<<31))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left)
+		defer cancel()
+	}
+	resp, err := a.rpc.Onboard(ctx, req)
+	if err != nil {
+		return OnboardResult{Missed: len(hashes)}, fmt.Errorf("agent of %s: onboard: %w", w.id, err)
+	}
+	r := OnboardResult{
+		Missed:  int(resp.GetMissed()),
+		Bytes:   resp.GetBytes(),
+		Elapsed: time.Duration(resp.GetElapsedUs()) * time.Microsecond,
+	}
+	for _, from := range resp.GetTiers() {
+		if t, ok := from.GetTier().ToTier(); ok {
+			r.Blocks[t] = int(from.GetBlocks())
+			r.LinkElapsed[t] = time.Duration(from.GetElapsedUs()) * time.Microsecond
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,147 @@
+package vllm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/kvasir-ai/kvasir/workers/events/zmtp"
+)
+
+// maxBody bounds what an engine may answer; its metrics are the longest.
+const maxBody = 8 << 20
+
+// Client asks one engine.
+type Client struct {
+	HTTP *http.Client
+	URL  string // http://host:port
+}
+
+// statusError is an answer other than 200.
+type statusError struct {
+	path string
+	code int
+	body string
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("GET %s: status %d: %s", e.path, e.code, e.body)
+}
+
+// get reads the body of one route.
+func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("vllm: %w", err)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("vllm: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("vllm: GET %s: %w", path, err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("vllm: %w", &statusError{path, resp.StatusCode, string(body[:min(len(body), 200)])})
+	case len(body) > maxBody:
+		return nil, fmt.Errorf("vllm: GET %s: more than %d bytes", path, maxBody)
+	}
+	return body, nil
+}
+
+// Health asks whether the engine serves.
+func (c *Client) Health(ctx context.Context) error {
+	_, err := c.get(ctx, "/health")
+	return err
+}
+
+// Description is what an engine serves.
+type Description struct {
+	Model      string // the first served name
+	Models     []string
+	MaxContext int // tokens; 0: unknown
+	BlockSize  int // tokens; 0: unknown
+	GPUBlocks  int // 0: unknown
+}
+
+// Describe asks for the served models and the KV cache's shape.
+func (c *Client) Describe(ctx context.Context) (Description, error) {
+	var d Description
+	body, err := c.get(ctx, "/v1/models")
+	if err != nil {
+		return d, err
+	}
+	var models struct {
+		Data []struct {
+			ID          string `json:"id"`
+			MaxModelLen int    `json:"max_model_len"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &models); err != nil {
+		return d, fmt.Errorf("vllm: GET /v1/models: %w", err)
+	}
+	if len(models.Data) == 0 {
+		return d, errors.New("vllm: the engine serves no model")
+	}
+	d.Model, d.MaxContext = models.Data[0].ID, models.Data[0].MaxModelLen
+	for _, m := range models.Data {
+		d.Models = append(d.Models, m.ID)
+	}
+	load, err := c.Load(ctx)
+	if err != nil {
+		return d, err
+	}
+	d.BlockSize, d.GPUBlocks = load.BlockSize, load.GPUBlocks
+	return d, nil
+}
+
+// ErrNoEvents means that the engine was started without KV events, or is older
+// than the route that tells of them.
+var ErrNoEvents = errors.New("the engine publishes no KV events (start vLLM with --kv-events-config)")
+
+// Events is where one data-parallel rank publishes KV events.
+type Events struct {
+	Endpoint, Replay, Topic string
+}
+
+// Events asks where rank 0 publishes. Endpoints that name every interface get
+// the host of the engine's URL.
+func (c *Client) Events(ctx context.Context) (Events, error) {
+	body, err := c.get(ctx, "/kv_event_sources")
+	if status := (*statusError)(nil); errors.As(err, &status) && status.code == http.StatusNotFound {
+		return Events{}, ErrNoEvents
+	}
+	if err != nil {
+		return Events{}, err
+	}
+	var sources map[string]struct {
+		Enabled  bool   `json:"enable_kv_cache_events"`
+		Endpoint string `json:"endpoint"`
+		Replay   string `json:"replay_endpoint"`
+		Topic    string `json:"topic"`
+	}
+	if err := json.Unmarshal(body, &sources); err != nil {
+		return Events{}, fmt.Errorf("vllm: GET /kv_event_sources: %w", err)
+	}
+	s, ok := sources["0"]
+	if !ok || !s.Enabled || s.Endpoint == "" {
+		return Events{}, ErrNoEvents
+	}
+	return Events{Endpoint: c.reachable(s.Endpoint), Replay: c.reachable(s.Replay), Topic: s.Topic}, nil
+}
+
+// reachable gives an endpoint that names every interface the engine's host.
+func (c *Client) reachable(endpoint string) string {
+	u, err := url.Parse(c.URL)
+	if err != nil || !zmtp.Wildcard(endpoint) {
+		return endpoint
+	}
+	return zmtp.WithHost(endpoint, u.Hostname())
+}

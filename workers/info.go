@@ -1,0 +1,46 @@
+package workers
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Info is what discovery knows of a worker. Its JSON form is the value of an
+// etcd registration and an entry of a fleet file. What is absent is asked of
+// the agent or the engine.
+type Info struct {
+	ID        kv.WorkerID `json:"id"`
+	Model     string      `json:"model,omitempty"`
+	URL       string      `json:"url"`
+	Engine    string      `json:"engine,omitempty"` // vllm, sglang, trtllm, embedded
+	Role      kv.Role     `json:"role,omitempty"`
+	BlockSize int         `json:"block_size,omitempty"`
+	Events    EventSource `json:"events,omitzero"`
+	Agent     string      `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
+	Tokenizer string      `json:"tokenizer,omitempty"`
+}
+
+// EventSource is where an engine publishes KV events.
+type EventSource struct {
+	Endpoint string `json:"endpoint,omitempty"`
+	Replay   string `json:"replay,omitempty"`
+	Topic    string `json:"topic,omitempty"`
+}
+
+// Validate says what is wrong with an entry.
+func (i Info) Validate() error {
+	if i.ID == "" {
+		return errors.New("worker without an id")
+	}
+	u, err := url.Parse(i.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("worker %s: url %q: want http://host:port", i.ID, i.URL)
+	}
+	if i.BlockSize < 0 {
+		return fmt.Errorf("worker %s: block_size %d: want a positive number of tokens, or none to ask the engine", i.ID, i.BlockSize)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
+	"github.com/kvasir-ai/kvasir/workers/events"
+)
+
+// Worker is one member of the fleet. Its methods may be called from any
+// goroutine, also after it has left.
+type Worker struct {
+	id     kv.WorkerID
+	c      *FleetConfig
+	log    *slog.Logger
+	engine *vllm.Client
+
+	agent  atomic.Pointer[agentClient]   // nil: none
+	reader atomic.Pointer[events.Reader] // of the engine's own events, when there is no agent
+
+	info      atomic.Pointer[Info] // completed as more is learned
+	stats     atomic.Pointer[Stats]
+	healthy   atomic.Bool
+	described atomic.Bool
+	left      atomic.Bool
+	silent    atomic.Bool
+	counters  counters
+
+	kick chan struct{} // capacity 1: probe now
+
+	mu       sync.Mutex
+	failures int    // in a row, reported by dispatchers
+	epoch    uint64 // grows with each verdict "not healthy": older probes do not overrule it
+	since    time.Time
+
+	// Of the goroutine that follows the worker's blocks.
+	added bool // the Sink knows the worker, with this shared store
+	store string
+
+	silence silence // of the goroutine that reports stats
+}
+
+// counters of one worker's events; read by the metrics.
+type counters struct {
+	events    atomic.Uint64 // applied to the Sink
+	blocks    atomic.Uint64 // named by those events
+	resyncs   atomic.Uint64 // snapshots taken, after the first
+	breaks    atomic.Uint64 // streams broken
+	lastEvent atomic.Int64  // Unix nanoseconds; 0: never
+	connected atomic.Bool   // the agent's stream stands
+	failures  atomic.Uint64 // reported by dispatchers
+	lost      atomic.Uint64 // events that the agent could not use
+}
+
+func newWorker(c *FleetConfig, info Info) *Worker {
+	w := &Worker{
+		id:     info.ID,
+		c:      c,
+		log:    c.Log.With("worker", info.ID),
+		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL},
+		kick:   make(chan struct{}, 1),
+		since:  c.Now(),
+	}
+	w.info.Store(&info)
+	w.stats.Store(&Stats{KVUsage: -1, QueuedPrefillTokens: -1})
+	return w
+}
+
+// ID is the worker's id.
+func (w *Worker) ID() kv.WorkerID { return w.id }
+
+// Info is what is known of the worker: discovery's entry, completed by what its
+// agent and engine say.
+func (w *Worker) Info() Info { return *w.info.Load() }
+
+// Stats is the latest report.
+func (w *Worker) Stats() Stats { return *w.stats.Load() }
+
+// Ready reports whether requests may be sent: the engine answers, and what it
+// serves is known.
+func (w *Worker) Ready() bool {
+	return w.healthy.Load() && w.described.Load() && !w.left.Load()
+}
+
+// State is "starting", "ready", "unhealthy" or "left".
+func (w *Worker) State() string {
+	switch {
+	case w.left.Load():
+		return "left"
+	case !w.described.Load():
+		return "starting"
+	case !w.healthy.Load():
+		return "unhealthy"
+	}
+	return "ready"
+}
+
+// EventsConnected reports whether the worker's event stream stands.
+func (w *Worker) EventsConnected() bool {
+	if r := w.reader.Load(); r != nil {
+		return r.Stats().Connected
+	}
+	return w.counters.connected.Load()
+}
+
+// Silent reports whether the worker computes prompts but sends no events, so
+// that what the index says of it is not to be believed.
+func (w *Worker) Silent() bool { return w.silent.Load() }
+
+// run is the worker's life in the fleet.
+func (w *Worker) run(ctx context.Context) {
+	if target := w.Info().Agent; target != "" {
+		a, err := dialAgent(target)
+		if err != nil {
+			w.log.Error("the agent's address is unusable; the worker runs without it", "agent", target, "error", err)
+		} else {
+			w.agent.Store(a)
+			defer a.close()
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { w.watchHealth(ctx) })
+	wg.Go(func() { w.watchBlocks(ctx) })
+	wg.Go(func() { w.watchStats(ctx) })
+	wg.Wait()
+	w.left.Store(true)
+	if w.added {
+		w.c.Sink.RemoveWorker(w.id)
+	}
+}
+
+// learn completes Info and announces the worker to the Sink. Discovery's word
+// stands where it gave one.
+func (w *Worker) learn(d Info, store string) error {
+	info := w.Info()
+	fill := func(to *string, from string) {
+		if *to == "" {
+			*to = from
+		}
+	}
+	fill(&info.Model, d.Model)
+	fill(&info.Engine, d.Engine)
+	fill(&info.Tokenizer, d.Tokenizer)
+	if info.BlockSize == 0 {
+		info.BlockSize = d.BlockSize
+	}
+	if info.Role == kv.Aggregated {
+		info.Role = d.Role
+	}
+	if info.Model == "" {
+		return errors.New("neither discovery nor the worker says which model it serves")
+	}
+	w.info.Store(&info)
+	if !w.knows(store) {
+		if w.added {
+			w.c.Sink.RemoveWorker(w.id)
+		}
+		w.c.Sink.AddWorker(w.id, store)
+		w.added, w.store = true, store
+	}
+	if !w.described.Swap(true) {
+		w.log.Info("worker described", "model", info.Model, "engine", info.Engine, "block_size", info.BlockSize,
+			"role", info.Role, "agent", info.Agent != "", "shared_store", store != "")
+	}
+	return nil
+}
+
+// knows reports whether the Sink has the worker with this shared store.
+func (w *Worker) knows(store string) bool { return w.added && w.store == store }
+
+// apply hands events to the Sink.
+func (w *Worker) apply(events []kv.Event) {
+	for _, e := range events {
+		w.c.Sink.Apply(w.id, e)
+		w.counters.blocks.Add(uint64(len(e.Hashes)))
+	}
+	w.counters.events.Add(uint64(len(events)))
+	w.counters.lastEvent.Store(w.c.Now().UnixNano())
+}
+
+// clear forgets what the worker holds in its own tiers. Blocks in a shared store
+// are not its alone.
+func (w *Worker) clear() {
+	for t := range kv.NumTiers {
+		if t != kv.Redis {
+			w.c.Sink.Apply(w.id, kv.Event{Kind: kv.Cleared, Tier: t})
+		}
+	}
+}
