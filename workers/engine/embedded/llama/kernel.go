@@ -1,0 +1,150 @@
+package llama
+
+import "math"
+
+// The kernels in this file are plain Go. They define the arithmetic: the vector
+// kernels must give the same bits.
+
+// fma32 is a*b + c, rounded once. The product is exact in float64; their sum is
+// made odd where it was inexact, so that rounding it again to float32 is correct.
+func fma32(a, b, c float32) float32 {
+	p, z := float64(a)*float64(b), float64(c)
+	s := p + z
+	u := math.Float64bits(s)
+	const half, low29, smallest = 1 << 28, 1<<29 - 1, 1023 - 126 + 1
+	if u&low29 != half && u>>52&0x7ff > smallest {
+		return float32(s) // not a tie of normal float32s: rounding twice is right
+	}
+	t := s - p
+	e := (p - (s - t)) + (z - t)
+	if e != 0 && u&1 == 0 {
+		if (e > 0) == (s > 0) {
+			u++
+		} else {
+			u--
+		}
+	}
+	return float32(math.Float64frombits(u))
+}
+
+// outerPlain adds a times b to c: for rows of a (k numbers each) and 64 columns,
+// c[r][j] becomes fma(a[r][k-1], b[k-1][j], ... fma(a[r][0], b[0][j], c[r][j])).
+func outerPlain(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows int) {
+	for r := range rows {
+		dst, x := c[r*ldc:][:lanes], a[r*lda:][:k]
+		for i, xi := range x {
+			for j, w := range b[i*ldb:][:lanes] {
+				dst[j] = fma32(w, xi, dst[j])
+			}
+		}
+	}
+}
+
+// unpackPlain writes columns from to to of a panel as float32, 64 rows each.
+func unpackPlain(dst []float32, f format, panel []byte, from, to int) {
+	for k := from; k < to; k++ {
+		for lane := range lanes {
+			dst[(k-from)*lanes+lane] = f.at(panel, k, lane)
+		}
+	}
+}
+
+// widenPlain converts rows of n bfloat16s to float32.
+func widenPlain(dst []float32, ldd int, src []uint16, lds, rows, n int) {
+	for r := range rows {
+		out := dst[r*ldd:][:n]
+		for i, b := range src[r*lds:][:n] {
+			out[i] = bfloatToFloat(b)
+		}
+	}
+}
+
+const (
+	expMin   = -86 // below, exp32 is 0: the smallest results stay normal numbers
+	expMax   = 88
+	expMagic = 0x1.8p23 // adding it rounds to an integer, left in the low bits
+	log2e    = math.Log2E
+	ln2Hi    = 0.693359375
+	ln2Lo    = -2.12194440e-4
+	exp0     = 5.0000001201e-1
+	exp1     = 1.6666665459e-1
+	exp2     = 4.1665795894e-2
+	exp3     = 8.3334519073e-3
+	exp4     = 1.3981999507e-3
+	exp5     = 1.9875691500e-4
+)
+
+// exp32 is e^x to about one unit in the last place (Cephes' polynomial).
+func exp32(x float32) float32 {
+	if !(x >= expMin) {
+		return 0
+	}
+	x = min(x, expMax)
+	t := fma32(x, log2e, expMagic)
+	n := t - expMagic
+	r := fma32(n, -ln2Hi, x)
+	r = fma32(n, -ln2Lo, r)
+	p := fma32(exp5, r, exp4)
+	p = fma32(p, r, exp3)
+	p = fma32(p, r, exp2)
+	p = fma32(p, r, exp1)
+	p = fma32(p, r, exp0)
+	p = fma32(p, r*r, r)
+	p++
+	return math.Float32frombits(math.Float32bits(p) + math.Float32bits(t)<<23)
+}
+
+// siluPlain writes g/(1+e^-g) * u.
+func siluPlain(dst, gate, up []float32) {
+	for i, g := range gate {
+		dst[i] = float32(g/(1+exp32(0-g))) * up[i]
+	}
+}
+
+// softmaxPlain turns scores into e^(s-max), in place, and returns their sum.
+// The length is a multiple of 16; minus infinity becomes 0.
+func softmaxPlain(s []float32) float32 {
+	top := float32(math.Inf(-1))
+	for _, x := range s {
+		top = max(top, x)
+	}
+	var sums [16]float32
+	for i, x := range s {
+		s[i] = exp32(x - top)
+		sums[i%16] += s[i]
+	}
+	return sumTree(&sums)
+}
+
+// sumTree adds 16 lanes in one fixed order.
+func sumTree(v *[16]float32) float32 {
+	for half := 8; half > 0; half /= 2 {
+		for i := range half {
+			v[i] += v[i+half]
+		}
+	}
+	return v[0]
+}
+
+// rmsNorm writes x / rms(x) * weight.
+func rmsNorm(dst, x, weight []float32, eps float64) {
+	// Squares of float32s are exact in float64, so a fused multiply-add changes
+	// nothing; four sums because one would wait for itself.
+	var s [4]float64
+	n := len(x) &^ 3
+	for i := 0; i < n; i += 4 {
+		v := x[i : i+4 : i+4]
+		s[0] += float64(v[0]) * float64(v[0])
+		s[1] += float64(v[1]) * float64(v[1])
+		s[2] += float64(v[2]) * float64(v[2])
+		s[3] += float64(v[3]) * float64(v[3])
+	}
+	for _, v := range x[n:] {
+		s[0] += float64(v) * float64(v)
+	}
+	scale := float32(1 / math.Sqrt(((s[0]+s[1])+(s[2]+s[3]))/float64(len(x))+eps))
+	weight, dst = weight[:len(x)], dst[:len(x)]
+	for i, v := range x {
+		dst[i] = float32(v*scale) * weight[i]
+	}
+}

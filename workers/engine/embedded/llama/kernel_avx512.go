@@ -1,0 +1,241 @@
+//go:build goexperiment.simd && amd64
+
+package llama
+
+import (
+	"math"
+	"simd/archsimd"
+	"unsafe"
+)
+
+// vectorised says whether the host runs the kernels below. A variable, so that
+// tests compare both ways.
+var vectorised = archsimd.X86.AVX512()
+
+type (
+	vec  = archsimd.Float32x16
+	ivec = archsimd.Uint32x16
+	ptr  = unsafe.Pointer
+)
+
+// The kernels check the extent of their slices once and then use pointers: a
+// bounds check per load would cost more than the arithmetic.
+
+func load(p ptr, offset int) vec {
+	return archsimd.LoadFloat32x16((*[16]float32)(unsafe.Add(p, offset)))
+}
+
+func store(v vec, p ptr, offset int) { v.Store((*[16]float32)(unsafe.Add(p, offset))) }
+
+func spread(p ptr, offset int) vec {
+	return archsimd.BroadcastFloat32x16(*(*float32)(unsafe.Add(p, offset)))
+}
+
+func loadHalves(p ptr, offset int) ivec {
+	return archsimd.LoadUint16x16((*[16]uint16)(unsafe.Add(p, offset))).ExtendToUint32()
+}
+
+func loadBytes(p ptr, offset int) ivec {
+	return archsimd.LoadUint8x16((*[16]uint8)(unsafe.Add(p, offset))).ExtendToUint32()
+}
+
+func outer(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows int) {
+	if !vectorised {
+		outerPlain(c, ldc, a, lda, b, ldb, k, rows)
+		return
+	}
+	if k == 0 || rows == 0 {
+		return
+	}
+	_, _, _ = c[(rows-1)*ldc+lanes-1], a[(rows-1)*lda+k-1], b[(k-1)*ldb+lanes-1]
+	pc, pa, pb := ptr(&c[0]), ptr(&a[0]), ptr(&b[0])
+	for ; rows >= 2; rows -= 2 {
+		outer2(pc, unsafe.Add(pc, 4*ldc), pa, unsafe.Add(pa, 4*lda), pb, 4*ldb, k)
+		pc, pa = unsafe.Add(pc, 8*ldc), unsafe.Add(pa, 8*lda)
+	}
+	if rows > 0 {
+		outer1(pc, pa, pb, 4*ldb, k)
+	}
+}
+
+// outer2 is the workhorse. Eight accumulators, four weights and a spread input
+// are what the compiler keeps in registers: with more it spills.
+func outer2(c, d, a, x, b ptr, ldb, k int) {
+	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)
+	d0, d1, d2, d3 := load(d, 0), load(d, 64), load(d, 128), load(d, 192)
+	for i := 0; i < 4*k; i += 4 {
+		b0, b1, b2, b3 := load(b, 0), load(b, 64), load(b, 128), load(b, 192)
+		y := spread(a, i)
+		c0, c1, c2, c3 = b0.MulAdd(y, c0), b1.MulAdd(y, c1), b2.MulAdd(y, c2), b3.MulAdd(y, c3)
+		z := spread(x, i)
+		d0, d1, d2, d3 = b0.MulAdd(z, d0), b1.MulAdd(z, d1), b2.MulAdd(z, d2), b3.MulAdd(z, d3)
+		b = unsafe.Add(b, ldb)
+	}
+	store(c0, c, 0)
+	store(c1, c, 64)
+	store(c2, c, 128)
+	store(c3, c, 192)
+	store(d0, d, 0)
+	store(d1, d, 64)
+	store(d2, d, 128)
+	store(d3, d, 192)
+}
+
+func outer1(c, a, b ptr, ldb, k int) {
+	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)
+	for i := 0; i < 4*k; i += 4 {
+		y := spread(a, i)
+		c0, c1 = load(b, 0).MulAdd(y, c0), load(b, 64).MulAdd(y, c1)
+		c2, c3 = load(b, 128).MulAdd(y, c2), load(b, 192).MulAdd(y, c3)
+		b = unsafe.Add(b, ldb)
+	}
+	store(c0, c, 0)
+	store(c1, c, 64)
+	store(c2, c, 128)
+	store(c3, c, 192)
+}
+
+// half is halfToFloat on 16 lanes.
+func half(h ivec) vec {
+	f := h.And(archsimd.BroadcastUint32x16(0x7fff)).ShiftAllLeft(13).AsFloat32x16()
+	f = f.Mul(archsimd.BroadcastFloat32x16(0x1p112))
+	sign := h.And(archsimd.BroadcastUint32x16(0x8000)).ShiftAllLeft(16)
+	return f.AsUint32x16().Or(sign).AsFloat32x16()
+}
+
+func unpack(dst []float32, f format, panel []byte, from, to int) {
+	if !vectorised || f == fmtF32 {
+		unpackPlain(dst, f, panel, from, to)
+		return
+	}
+	if from == to {
+		return
+	}
+	_, _ = dst[(to-from)*lanes-1], panel[f.bytesPer(to)-1]
+	out, in := ptr(&dst[0]), ptr(&panel[f.bytesPer(from)])
+	switch f {
+	case fmtF16:
+		for i := 0; i < (to-from)*lanes*2; i += 32 {
+			store(half(loadHalves(in, i)), out, 2*i)
+		}
+	case fmtBF16:
+		for i := 0; i < (to-from)*lanes*2; i += 32 {
+			store(loadHalves(in, i).ShiftAllLeft(16).AsFloat32x16(), out, 2*i)
+		}
+	case fmtQ8:
+		for range (to - from) / quantBlock {
+			unpackQ8(out, in)
+			in, out = unsafe.Add(in, fmtQ8.bytesPer(quantBlock)), unsafe.Add(out, quantBlock*lanes*4)
+		}
+	case fmtQ4:
+		for range (to - from) / quantBlock {
+			unpackQ4(out, in)
+			in, out = unsafe.Add(in, fmtQ4.bytesPer(quantBlock)), unsafe.Add(out, quantBlock*lanes*4)
+		}
+	}
+}
+
+func unpackQ8(out, in ptr) {
+	d0, d1, d2, d3 := half(loadHalves(in, 0)), half(loadHalves(in, 32)), half(loadHalves(in, 64)), half(loadHalves(in, 96))
+	quants := func(i int) vec {
+		return archsimd.LoadInt8x16((*[16]int8)(unsafe.Add(in, 2*lanes+i))).ExtendToInt32().ConvertToFloat32()
+	}
+	for i := 0; i < quantBlock*lanes; i += lanes {
+		store(quants(i).Mul(d0), out, 4*i)
+		store(quants(i+16).Mul(d1), out, 4*i+64)
+		store(quants(i+32).Mul(d2), out, 4*i+128)
+		store(quants(i+48).Mul(d3), out, 4*i+192)
+	}
+}
+
+func unpackQ4(out, in ptr) {
+	low := archsimd.BroadcastUint32x16(15)
+	const upper = quantBlock / 2 * lanes * 4 // from column j to j+16
+	for v := 0; v < 4; v++ {
+		d, m := half(loadHalves(in, 32*v)), half(loadHalves(in, 2*lanes+32*v))
+		for j := 0; j < quantBlock/2; j++ {
+			q := loadBytes(in, 4*lanes+16*v+j*lanes)
+			at := 64*v + j*lanes*4
+			store(q.And(low).AsInt32x16().ConvertToFloat32().MulAdd(d, m), out, at)
+			store(q.ShiftAllRight(4).AsInt32x16().ConvertToFloat32().MulAdd(d, m), out, at+upper)
+		}
+	}
+}
+
+func widen(dst []float32, ldd int, src []uint16, lds, rows, n int) {
+	if !vectorised || n%16 != 0 {
+		widenPlain(dst, ldd, src, lds, rows, n)
+		return
+	}
+	if rows == 0 || n == 0 {
+		return
+	}
+	_, _ = dst[(rows-1)*ldd+n-1], src[(rows-1)*lds+n-1]
+	out, in := ptr(&dst[0]), ptr(&src[0])
+	for range rows {
+		for i := 0; i < 2*n; i += 32 {
+			store(loadHalves(in, i).ShiftAllLeft(16).AsFloat32x16(), out, 2*i)
+		}
+		out, in = unsafe.Add(out, 4*ldd), unsafe.Add(in, 2*lds)
+	}
+}
+
+// exp16 is exp32 on 16 lanes.
+func exp16(x vec) vec {
+	bc := archsimd.BroadcastFloat32x16
+	keep := x.GreaterEqual(bc(expMin))
+	x = x.Min(bc(expMax))
+	t := x.MulAdd(bc(log2e), bc(expMagic))
+	n := t.Sub(bc(expMagic))
+	r := n.MulAdd(bc(-ln2Hi), x)
+	r = n.MulAdd(bc(-ln2Lo), r)
+	p := bc(exp5).MulAdd(r, bc(exp4))
+	p = p.MulAdd(r, bc(exp3))
+	p = p.MulAdd(r, bc(exp2))
+	p = p.MulAdd(r, bc(exp1))
+	p = p.MulAdd(r, bc(exp0))
+	p = p.MulAdd(r.Mul(r), r)
+	p = p.Add(bc(1))
+	p = p.AsInt32x16().Add(t.AsInt32x16().ShiftAllLeft(23)).AsFloat32x16()
+	return p.Masked(keep)
+}
+
+func silu(dst, gate, up []float32) {
+	n := len(gate) &^ 15
+	if !vectorised {
+		n = 0
+	}
+	var zero vec
+	one := archsimd.BroadcastFloat32x16(1)
+	for i := 0; i < n; i += 16 {
+		g := archsimd.LoadFloat32x16Slice(gate[i:])
+		v := g.Div(one.Add(exp16(zero.Sub(g)))).Mul(archsimd.LoadFloat32x16Slice(up[i:]))
+		v.StoreSlice(dst[i:])
+	}
+	siluPlain(dst[n:], gate[n:], up[n:])
+}
+
+func softmax(s []float32) float32 {
+	if !vectorised {
+		return softmaxPlain(s)
+	}
+	tops := archsimd.BroadcastFloat32x16(float32(math.Inf(-1)))
+	for i := 0; i+16 <= len(s); i += 16 {
+		tops = tops.Max(archsimd.LoadFloat32x16Slice(s[i:]))
+	}
+	var lane [16]float32
+	tops.Store(&lane)
+	top := lane[0]
+	for _, x := range lane {
+		top = max(top, x)
+	}
+	var sums vec
+	tops = archsimd.BroadcastFloat32x16(top)
+	for i := 0; i+16 <= len(s); i += 16 {
+		e := exp16(archsimd.LoadFloat32x16Slice(s[i:]).Sub(tops))
+		e.StoreSlice(s[i:])
+		sums = sums.Add(e)
+	}
+	sums.Store(&lane)
+	return sumTree(&lane)
+}
