@@ -1,64 +1,207 @@
 package tokenizer
 
-import "errors"
+import (
+	"errors"
+	"sync"
+	"unicode/utf8"
+)
 
-// ErrUnsupported marks a tokenizer that this package cannot run exactly.
+// ErrUnsupported marks a tokenizer that this package cannot run exactly. The
+// caller's way out is the engine's own /tokenize.
 var ErrUnsupported = errors.New("unsupported tokenizer")
 
-// Tokenizer encodes and decodes for one model.
-type Tokenizer struct{}
+// Tokenizer encodes and decodes for one model. It is immutable and safe for
+// concurrent use.
+type Tokenizer struct {
+	vocab  *vocab // pieces as text: bytes for byte-level, spaces for U+2581
+	merges *mergeTable
+	words  *wordTable // words that are one piece, proven at load
+	stages []stage
+	cuts   *cutFilter // SentencePiece only; nil if nothing can be proven
 
-// Load reads a folder with tokenizer.json, a tokenizer.json or a .gguf file.
-func Load(path string) (*Tokenizer, error) { return nil, ErrUnsupported }
+	spm          bool
+	splitSpaces  bool // SentencePiece: every space begins a word (Metaspace)
+	ignoreMerges bool
+	byteFallback bool
+	fuseUnknown  bool
+	unknown      uint32
+	byteID       [256]uint32 // of single bytes, or of the byte-fallback pieces
+	allBytes     bool        // every byte has a piece
+	asciiID      [128]uint32 // SentencePiece: of single ASCII runes
+	unmergeable  map[uint32]bool
 
-// LoadJSON reads the bytes of a tokenizer.json.
-func LoadJSON(b []byte) (*Tokenizer, error) { return nil, ErrUnsupported }
+	normalizer normalizer
+	raw        *matcher // added tokens found in the raw text
+	normalized *matcher // and in the normalized text
+	added      map[string]addedToken
 
-// Encode appends the ids of text to dst.
-func (t *Tokenizer) Encode(dst []uint32, text string, addSpecial bool) []uint32 { return dst }
+	prefix, suffix []uint32 // what addSpecial puts around the text
 
-// Decode appends the text of ids to dst.
-func (t *Tokenizer) Decode(dst []byte, ids []uint32, skipSpecial bool) []byte { return dst }
+	pieces  []outPiece
+	decoder decoderRules
 
-// VocabSize is one more than the largest id.
-func (t *Tokenizer) VocabSize() int { return 0 }
-
-// Token is the text of one piece.
-func (t *Tokenizer) Token(id uint32) (string, bool) { return "", false }
-
-// ID finds a piece by its text.
-func (t *Tokenizer) ID(token string) (uint32, bool) { return 0, false }
-
-// IsSpecial says whether id is a special token.
-func (t *Tokenizer) IsSpecial(id uint32) bool { return false }
-
-// EOS lists the ids that end a generation.
-func (t *Tokenizer) EOS() []uint32 { return nil }
-
-// BOS is the id that begins a prompt.
-func (t *Tokenizer) BOS() (uint32, bool) { return 0, false }
-
-// ChatTemplate is the model's Jinja source, empty if it has none.
-func (t *Tokenizer) ChatTemplate() string { return "" }
-
-// SpecialTokens maps bos_token, eos_token and so on to their text.
-func (t *Tokenizer) SpecialTokens() map[string]string { return nil }
-
-// DecoderOptions says how a stream of ids becomes text.
-type DecoderOptions struct {
-	SkipSpecial bool     // leave special tokens out of the text
-	Stop        []string // end at the first of these
-	IncludeStop bool     // keep the stop string in the text
+	eos      []uint32
+	bos      uint32
+	specials map[string]string
+	template string
+	encoders sync.Pool
 }
 
-// Decoder turns a stream of ids into text.
-type Decoder struct{}
+// Encode appends the ids of text to dst. Added tokens in the text are parsed as
+// such; addSpecial adds what the model's post-processor adds (BOS, EOS).
+// Invalid UTF-8 is read as U+FFFD, one for each maximal invalid part.
+func (t *Tokenizer) Encode(dst []uint32, text string, addSpecial bool) []uint32 {
+	if !utf8.ValidString(text) {
+		text = string(appendLossy(nil, text))
+	}
+	e := t.encoders.Get().(*encoder)
+	e.dst = dst
+	if addSpecial {
+		e.dst = append(e.dst, t.prefix...)
+	}
+	e.encode(text)
+	if addSpecial {
+		e.dst = append(e.dst, t.suffix...)
+	}
+	dst, e.dst = e.dst, nil
+	e.shrink()
+	t.encoders.Put(e)
+	return dst
+}
 
-// NewDecoder starts a stream.
-func (t *Tokenizer) NewDecoder(o DecoderOptions) *Decoder { return &Decoder{} }
+// encode finds the added tokens of the raw text and encodes what lies between.
+func (e *encoder) encode(s string) {
+	start, from := 0, 0
+	for e.t.raw != nil {
+		at, scanned, end, token := e.t.raw.find(s, from, start)
+		if token == nil {
+			break
+		}
+		if start < at {
+			e.segment(s[start:at], start == 0)
+		}
+		e.dst = append(e.dst, token.id)
+		start, from = end, scanned
+	}
+	if start < len(s) {
+		e.segment(s[start:], start == 0)
+	}
+}
 
-// Push adds one id and returns the text that is now certain.
-func (d *Decoder) Push(id uint32) (text string, stopped bool) { return "", false }
+// segment encodes raw text without raw added tokens; first says that it begins
+// the whole text.
+func (e *encoder) segment(s string, first bool) {
+	t := e.t
+	s = e.normalize(s, first)
+	if t.normalized == nil {
+		e.plain(s)
+		return
+	}
+	s = t.spaced(s) // a copy: plain may reuse the normalizer's buffer
+	start, from := 0, 0
+	for {
+		at, scanned, end, token := t.normalized.find(s, from, start)
+		if token == nil {
+			break
+		}
+		if start < at {
+			e.plain(s[start:at])
+		}
+		e.dst = append(e.dst, token.id)
+		start, from = end, scanned
+	}
+	if start < len(s) {
+		e.plain(s[start:])
+	}
+}
 
-// Flush ends the stream.
-func (d *Decoder) Flush() string { return "" }
+// plain encodes normalized text that holds no added token.
+func (e *encoder) plain(s string) {
+	if s == "" {
+		return
+	}
+	if e.t.spm {
+		e.encodeSPM(s)
+		return
+	}
+	e.split(s, e.t.stages)
+}
+
+// split runs the stages, each on the pieces of the one before.
+func (e *encoder) split(s string, stages []stage) {
+	if len(stages) == 0 {
+		e.word(s, 0, len(s))
+		return
+	}
+	stage, rest := &stages[0], stages[1:]
+	if stage.regex != nil {
+		for _, piece := range stage.pieces(s) {
+			e.split(piece, rest)
+		}
+		return
+	}
+	if len(rest) > 0 {
+		for i := 0; i < len(s); {
+			end := stage.scan(s, i)
+			e.split(s[i:end], rest)
+			i = end
+		}
+		return
+	}
+	for i := 0; i < len(s); {
+		end := stage.scan(s, i)
+		e.word(s, i, end)
+		i = end
+	}
+}
+
+// shrink gives back the scratch memory that one huge word left behind.
+func (e *encoder) shrink() {
+	const keep = 1 << 20
+	if cap(e.ids) > keep || cap(e.buf) > 4*keep || cap(e.piece) > 4*keep {
+		e.ids, e.next, e.prev, e.heap, e.buf, e.piece = nil, nil, nil, nil, nil, nil
+	}
+}
+
+// mergeable says whether id is a piece that merging can give.
+func (t *Tokenizer) mergeable(id uint32) bool { return !t.unmergeable[id] }
+
+// VocabSize is one more than the largest id.
+func (t *Tokenizer) VocabSize() int { return len(t.pieces) }
+
+// Token is the text of one piece: its bytes, which need not be whole UTF-8.
+func (t *Tokenizer) Token(id uint32) (string, bool) {
+	if int(id) >= len(t.pieces) || t.pieces[id].kind == pieceHole {
+		return "", false
+	}
+	return t.pieces[id].text, true
+}
+
+// ID finds a piece by its text.
+func (t *Tokenizer) ID(token string) (uint32, bool) {
+	if a, ok := t.added[token]; ok {
+		return a.id, true
+	}
+	if token == "" {
+		return 0, false
+	}
+	id := t.vocab.id(view(token))
+	return id, id != none
+}
+
+// IsSpecial says whether id is a special token, one that SkipSpecial leaves out.
+func (t *Tokenizer) IsSpecial(id uint32) bool {
+	return int(id) < len(t.pieces) && t.pieces[id].special
+}
+
+// EOS lists the ids that end a generation.
+func (t *Tokenizer) EOS() []uint32 { return t.eos }
+
+// BOS is the id that begins a prompt.
+func (t *Tokenizer) BOS() (uint32, bool) { return t.bos, t.bos != none }
+
+// ChatTemplate is the model's Jinja source, empty if it has none.
+func (t *Tokenizer) ChatTemplate() string { return t.template }
+
+// SpecialTokens maps bos_token, eos_token and so on to their text.
+func (t *Tokenizer) SpecialTokens() map[string]string { return t.specials }

@@ -1,0 +1,215 @@
+package tokenizer
+
+import "fmt"
+
+// definition is what every file format is read into, before build proves and
+// indexes it. Pieces are still spelled as in the file.
+type definition struct {
+	vocab  *vocab
+	merges []mergeRule
+	added  []addedToken
+
+	byteLevel    bool // pieces spell bytes as GPT-2's printable characters
+	markSpaces   bool // SentencePiece: spaces become U+2581
+	splitSpaces  bool
+	stages       []stage
+	normalizer   normalizer
+	decoder      decoderRules
+	ignoreMerges bool
+	byteFallback bool
+	fuseUnknown  bool
+	unknown      uint32
+
+	prefix, suffix []uint32
+
+	bos      uint32
+	eos      []uint32
+	specials map[string]string
+	template string
+}
+
+// mergeRule joins two pieces; the lower rank goes first.
+type mergeRule struct{ left, right, merged, rank uint32 }
+
+func newDefinition(capacity int) *definition {
+	return &definition{vocab: newVocab(capacity), unknown: none, bos: none, specials: map[string]string{}}
+}
+
+// build makes the Tokenizer of a definition.
+func (d *definition) build() (*Tokenizer, error) {
+	if d.byteLevel == d.markSpaces {
+		return nil, fmt.Errorf("%w: neither byte-level nor SentencePiece-style BPE", ErrUnsupported)
+	}
+	t := &Tokenizer{
+		spm: d.markSpaces, splitSpaces: d.splitSpaces, ignoreMerges: d.ignoreMerges, fuseUnknown: d.fuseUnknown, unknown: d.unknown,
+		normalizer: d.normalizer, decoder: d.decoder, prefix: d.prefix, suffix: d.suffix,
+		bos: d.bos, eos: d.eos, specials: d.specials, template: d.template,
+		added: map[string]addedToken{}, unmergeable: map[uint32]bool{},
+	}
+	t.stages = fuse(d.stages)
+	t.encoders.New = func() any { return &encoder{t: t} }
+	d.respell(t)
+	if err := d.singles(t); err != nil {
+		return nil, err
+	}
+	d.rules(t)
+	d.addedTokens(t)
+	d.proveWords(t)
+	if t.spm {
+		d.proveCuts(t)
+	}
+	d.outPieces(t)
+	return t, nil
+}
+
+// respell turns the file's spelling into text: bytes for byte-level pieces,
+// spaces for U+2581. A piece that spells no text (a literal space in a
+// byte-level or SentencePiece vocabulary) can never come out of a merge; it
+// keeps its spelling and is not found by Encode.
+func (d *definition) respell(t *Tokenizer) {
+	t.vocab = newVocab(d.vocab.count)
+	t.vocab.spans = make([]span, len(d.vocab.spans))
+	var buf []byte
+	var rest []uint32
+	for id := range d.vocab.spans {
+		piece := d.vocab.bytes(uint32(id))
+		if len(piece) == 0 {
+			continue
+		}
+		var ok bool
+		if buf, ok = d.spell(buf[:0], piece); ok {
+			t.vocab.add(buf, uint32(id))
+		} else {
+			rest = append(rest, uint32(id))
+		}
+	}
+	for _, id := range rest {
+		t.unmergeable[id] = true
+		if piece := d.vocab.bytes(id); t.vocab.id(piece) == none {
+			t.vocab.add(piece, id)
+		}
+	}
+}
+
+// spell appends the text of a piece; false if it spells none.
+func (d *definition) spell(dst, piece []byte) ([]byte, bool) {
+	if d.byteLevel {
+		return appendByteLevel(dst, piece)
+	}
+	return appendSpaces(dst, piece)
+}
+
+// singles finds the pieces that words start from.
+func (d *definition) singles(t *Tokenizer) error {
+	t.allBytes = true
+	for b := range 256 {
+		id := uint32(none)
+		if d.byteLevel {
+			id = t.findMergeable([]byte{byte(b)})
+		} else if d.byteFallback {
+			id = d.vocab.id(fmt.Appendf(nil, "<0x%02X>", b))
+		}
+		t.byteID[b] = id
+		t.allBytes = t.allBytes && id != none
+	}
+	if d.byteFallback && !d.byteLevel && !t.allBytes {
+		return fmt.Errorf("%w: byte fallback without a piece for every byte", ErrUnsupported)
+	}
+	t.byteFallback = d.byteFallback && t.allBytes
+	for c := range t.asciiID {
+		t.asciiID[c] = t.findMergeable([]byte{byte(c)})
+	}
+	return nil
+}
+
+// findMergeable is the id of a piece that spells text; none if there is none.
+func (t *Tokenizer) findMergeable(piece []byte) uint32 {
+	if id := t.vocab.id(piece); id != none && t.mergeable(id) {
+		return id
+	}
+	return none
+}
+
+func (d *definition) rules(t *Tokenizer) {
+	t.merges = newMergeTable(len(d.merges))
+	for _, r := range d.merges {
+		t.merges.add(r.left, r.right, r.merged, r.rank)
+	}
+	if d.byteLevel {
+		t.merges.bytes = make([]uint64, 1<<16)
+		for pair := range t.merges.bytes {
+			t.merges.bytes[pair] = t.merges.find(t.byteID[pair>>8], t.byteID[pair&0xFF])
+		}
+	}
+	d.merges = nil
+}
+
+// proveWords fills the table of words that are one piece. A vocabulary word
+// qualifies if merging its bytes gives it, or, under ignore_merges, as it is.
+func (d *definition) proveWords(t *Tokenizer) {
+	t.words = newWordTable(t.vocab.count)
+	e := t.encoders.Get().(*encoder)
+	for id := range t.vocab.spans {
+		piece := t.vocab.bytes(uint32(id))
+		if len(piece) == 0 || len(piece) > maxPacked || !t.mergeable(uint32(id)) || t.vocab.id(piece) != uint32(id) {
+			continue
+		}
+		if ids := e.mergeWord(text(piece)); len(ids) == 1 && ids[0] == uint32(id) {
+			t.words.add(pack(text(piece), 0, len(piece)), uint32(id))
+		}
+	}
+	t.encoders.Put(e)
+}
+
+// proveCuts learns what SentencePiece text may be cut between. Nothing can be
+// proven if merges involve byte pieces, whose text is not their spelling, or if
+// unknown runes fuse.
+func (d *definition) proveCuts(t *Tokenizer) {
+	if !t.byteFallback && t.unknown != none && t.fuseUnknown {
+		return
+	}
+	f := newCutFilter()
+	bytePiece := map[uint32]bool{}
+	if t.byteFallback {
+		for _, id := range t.byteID {
+			bytePiece[id] = true
+		}
+	}
+	merged := make([]bool, len(t.vocab.spans))
+	for _, s := range t.merges.slots {
+		if s.pair == noMerge {
+			continue
+		}
+		id := uint32(s.merged)
+		if bytePiece[uint32(s.pair)] || bytePiece[uint32(s.pair>>32)] || bytePiece[id] {
+			return
+		}
+		if !merged[id] {
+			merged[id] = true
+			f.learn(t.vocab.bytes(id))
+		}
+	}
+	t.cuts = f
+}
+
+func (d *definition) addedTokens(t *Tokenizer) {
+	var raw, normalized []addedToken
+	e := t.encoders.Get().(*encoder)
+	for _, a := range d.added {
+		if a.content == "" {
+			continue
+		}
+		if _, ok := t.added[a.content]; ok {
+			continue
+		}
+		t.added[a.content] = a
+		if !a.normalized {
+			raw = append(raw, a)
+			continue
+		}
+		a.content = t.spaced(e.normalize(a.content, true))
+		normalized = append(normalized, a)
+	}
+	t.encoders.Put(e)
+	t.raw, t.normalized = newMatcher(raw), newMatcher(normalized)
+}

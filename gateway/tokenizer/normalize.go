@@ -1,0 +1,76 @@
+package tokenizer
+
+import (
+	"bytes"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// normalizer is what happens to text before it is split: rewriting steps, then,
+// for SentencePiece, spaces marked and one put in front.
+type normalizer struct {
+	steps  []func(dst []byte, s string) []byte
+	nfc    bool // the only step is NFC, which most text passes unchanged
+	prefix prefixRule
+}
+
+// prefixRule says when a SentencePiece segment gets a space in front.
+type prefixRule uint8
+
+const (
+	prefixNever  prefixRule = iota
+	prefixAlways            // the Prepend normalizer: even before a space
+	prefixEach              // Metaspace, always: every segment that has none
+	prefixFirst             // Metaspace, first: only the one that begins the text
+	prefixSpace             // ByteLevel's add_prefix_space: every segment without a space
+)
+
+// normalize returns s as the splitter shall see it, valid until the next call.
+func (e *encoder) normalize(s string, first bool) string {
+	n := &e.t.normalizer
+	if n.nfc {
+		if !norm.NFC.IsNormalString(s) {
+			e.buf = norm.NFC.AppendString(e.buf[:0], s)
+			s = text(e.buf)
+		}
+	} else {
+		for _, step := range n.steps {
+			s = string(step(nil, s))
+		}
+	}
+	if n.prefix == prefixNever || s == "" {
+		return s
+	}
+	prefix := n.prefix == prefixAlways
+	switch {
+	case n.prefix == prefixEach, n.prefix == prefixFirst && first:
+		prefix = s[0] != ' ' && !strings.HasPrefix(s, spaceMark)
+	case n.prefix == prefixSpace:
+		prefix = s[0] != ' '
+	}
+	if !prefix {
+		return s
+	}
+	e.piece = append(append(e.piece[:0], ' '), s...)
+	return text(e.piece)
+}
+
+func formStep(f norm.Form) func([]byte, string) []byte {
+	return func(dst []byte, s string) []byte { return f.AppendString(dst, s) }
+}
+
+func replaceStep(from, to string) func([]byte, string) []byte {
+	return func(dst []byte, s string) []byte {
+		return append(dst, bytes.ReplaceAll([]byte(s), []byte(from), []byte(to))...)
+	}
+}
+
+func prependStep(prefix string) func([]byte, string) []byte {
+	return func(dst []byte, s string) []byte {
+		if s != "" {
+			dst = append(dst, prefix...)
+		}
+		return append(dst, s...)
+	}
+}

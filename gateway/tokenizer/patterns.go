@@ -1,0 +1,126 @@
+package tokenizer
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/dlclark/regexp2/v2"
+)
+
+// The split patterns that have a hand-written scanner, by their exact text.
+const (
+	patternGPT2 = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
+	patternCL100K = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternQwen2  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternQwen35 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+
+	patternO200K  = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternTekken = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+
+	patternKimiK2 = `[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+
+	patternDeepSeekNumbers = `\p{N}{1,3}`
+	patternDeepSeekAsian   = `[一-龥぀-ゟ゠-ヿ]+`
+	patternDeepSeekRest    = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+)
+
+// A stage is one pre-tokenizer of a sequence; it runs on every piece that the
+// one before it made. Exactly one of scan and regex is set.
+type stage struct {
+	pattern string
+	scan    splitter
+	regex   *regexp2.Regexp
+	// newlineCuts says that a cut after a newline is exact if the run of spaces
+	// that follows holds no further newline: see cuts.go. It also needs the
+	// next byte not to be '/' if slash is set.
+	newlineCuts bool
+	slash       bool
+}
+
+func knownPattern(pattern string) (stage, bool) {
+	s := stage{pattern: pattern, newlineCuts: true}
+	switch pattern {
+	case patternGPT2:
+		s.scan, s.newlineCuts = scanGPT2, false
+	case patternCL100K:
+		s.scan = cl100k(classLetter, 3)
+	case patternQwen2:
+		s.scan = cl100k(classLetter, 1)
+	case patternQwen35:
+		s.scan = cl100k(classLetter|classMark, 1)
+	case patternO200K:
+		s.scan, s.slash = o200k(3, true), true
+	case patternTekken:
+		s.scan, s.slash = o200k(1, false), true
+	case patternKimiK2:
+		s.scan = scanKimiK2
+	case patternDeepSeekNumbers:
+		s.scan = scanNumbers(3)
+	case patternDeepSeekAsian:
+		s.scan = scanEastAsian
+	case patternDeepSeekRest:
+		s.scan = scanDeepSeekRest
+	default:
+		return stage{}, false
+	}
+	return s, true
+}
+
+// patternStage compiles a split pattern. One without a scanner runs on a regex
+// engine: slower, and of the Go release's Unicode.
+func patternStage(pattern string) (stage, error) {
+	if s, ok := knownPattern(pattern); ok {
+		return s, nil
+	}
+	re, err := regexp2.Compile(pattern)
+	if err != nil {
+		return stage{}, fmt.Errorf("%w: split pattern %q: %v", ErrUnsupported, pattern, err)
+	}
+	return stage{pattern: pattern, regex: re}, nil
+}
+
+// digitsStage is the Digits pre-tokenizer.
+func digitsStage(individual bool) stage {
+	if individual {
+		return stage{pattern: `\p{N}`, scan: scanNumbers(1), newlineCuts: true}
+	}
+	return stage{pattern: `\p{N}+`, scan: scanNumbers(math.MaxInt), newlineCuts: true}
+}
+
+// fuse joins stages that one scanner does together.
+func fuse(stages []stage) []stage {
+	if len(stages) < 2 {
+		return stages
+	}
+	switch rest := stages[2:]; {
+	case stages[0].pattern == patternDeepSeekNumbers && stages[1].pattern == patternDeepSeekAsian:
+		return append([]stage{{scan: scanDeepSeekOuter, newlineCuts: true}}, rest...)
+	case stages[0].pattern == `\p{N}` && stages[1].pattern == patternGPT2 && len(rest) == 0:
+		return []stage{{scan: scanDigitsGPT2}}
+	}
+	return stages
+}
+
+// pieces splits s by the stage's regex.
+func (st *stage) pieces(s string) []string {
+	matches, err := st.regex.FindAllStringIndex(s, -1)
+	if err != nil {
+		return []string{s} // a timeout, which is not set
+	}
+	pieces := make([]string, 0, 2*len(matches)+1)
+	start := 0
+	for _, m := range matches {
+		if start < m[0] {
+			pieces = append(pieces, s[start:m[0]])
+		}
+		if m[0] < m[1] {
+			pieces = append(pieces, s[m[0]:m[1]])
+		}
+		start = m[1]
+	}
+	if start < len(s) {
+		pieces = append(pieces, s[start:])
+	}
+	return pieces
+}
