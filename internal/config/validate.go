@@ -108,9 +108,9 @@ func (v *validator) workers(workers []Worker, models []Model) {
 		if len(models) > 0 && !slices.ContainsFunc(models, func(m Model) bool { return m.Name == w.Model }) {
 			v.fail(path("model"), "%q is not one of models", w.Model)
 		}
-		if w.URL == "" && w.Agent == "" {
-			v.fail(path("url"), "missing; give the engine's base URL, or an agent that knows it")
-		} else if w.URL != "" {
+		if w.URL == "" {
+			v.fail(path("url"), "missing; give the engine's base URL")
+		} else {
 			v.url(path("url"), w.URL, "http", "https")
 		}
 		if w.Engine != "" {

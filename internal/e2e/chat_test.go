@@ -155,7 +155,7 @@ type explanation struct {
 	Onboard      *struct {
 		Blocks    map[string]int `json:"blocks"`
 		Missed    int            `json:"missed"`
-		ElapsedMS float64        `json:"elapsed_ms"`
+		ElapsedMS float64        `json:"ms"`
 	} `json:"onboard"`
 }
 

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kvasir-ai/kvasir/gateway"
+	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/prefixindex"
+	"github.com/kvasir-ai/kvasir/router"
+	"github.com/kvasir-ai/kvasir/workers"
+)
+
+// front is the gateway's half of a process: the fleet's supervisor, the index
+// and the HTTP servers.
+type front struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	gw       *gateway.Gateway
+	fleet    *workers.Fleet
+	listener net.Listener
+	admin    net.Listener // nil: admin endpoints are on listener
+	registry *prometheus.Registry
+}
+
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// newFront listens, so that a taken port is an error before anything runs, but
+// serves nothing yet.
+func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, onRequest func(gateway.Record)) (*front, error) {
+	reg := newRegistry()
+	index := prefixindex.New(prefixindex.Options{})
+	policy, err := router.NewPolicy(cfg.Router.Policy, cfg.Router.Seed)
+	if err != nil {
+		return nil, err
+	}
+	f := &front{cfg: cfg, log: log, registry: reg}
+	f.fleet = workers.NewFleet(workers.FleetConfig{Sources: sources, Sink: index, Log: log, Registerer: reg})
+	gwConfig := gateway.Config{
+		Fleet: f.fleet, Index: index, Policy: policy, Log: log, Registry: reg, OnRequest: onRequest, Admin: cfg.Admin != "",
+		Limits: gateway.Limits{
+			Body: int64(cfg.Limits.Body), InFlight: cfg.Limits.InFlight,
+			FirstByte: time.Duration(cfg.Limits.FirstByte), Request: time.Duration(cfg.Limits.Request),
+		},
+	}
+	for _, m := range cfg.Models {
+		gwConfig.Models = append(gwConfig.Models, gateway.Model{Name: m.Name, Tokenizer: m.Tokenizer})
+	}
+	if f.gw, err = gateway.New(gwConfig); err != nil {
+		return nil, err
+	}
+	if f.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("%w; give another address with --listen", err)
+	}
+	if cfg.Admin != "" {
+		if f.admin, err = net.Listen("tcp", cfg.Admin); err != nil {
+			f.listener.Close()
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// url is where clients on this machine reach the gateway.
+func (f *front) url() string { return localURL(f.listener.Addr()) }
+
+func localURL(a net.Addr) string {
+	host, port, _ := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// run serves until ctx ends, then drains: not ready first, requests in flight
+// finish within the configured time, and what is left is cut.
+func (f *front) run(ctx context.Context) error {
+	// Fleet and servers outlive ctx: draining requests still need them.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	g.Go(func() error {
+		if err := f.fleet.Run(work); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+	servers := []*http.Server{serve(&g, f.listener, f.gw.Handler(), f.log)}
+	if f.admin != nil {
+		servers = append(servers, serve(&g, f.admin, adminMux(f.gw.AdminHandler()), f.log))
+	}
+	f.log.Info("gateway is up", "url", f.url())
+
+	<-ctx.Done()
+	f.log.Info("draining", "at_most", time.Duration(f.cfg.Limits.Drain))
+	drain, cancel := context.WithTimeout(work, time.Duration(f.cfg.Limits.Drain))
+	defer cancel()
+	err := f.gw.Drain(drain)
+	for _, s := range servers {
+		if e := s.Shutdown(drain); e != nil {
+			s.Close() // what still runs is cut; Drain's error says so
+		}
+	}
+	stop()
+	return errors.Join(err, g.Wait())
+}
+
+func serve(g *errgroup.Group, l net.Listener, h http.Handler, log *slog.Logger) *http.Server {
+	s := &http.Server{
+		Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	g.Go(func() error {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return s
+}
+
+// adminMux adds the profiler, which belongs on an admin listener only.
+func adminMux(h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}

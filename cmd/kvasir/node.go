@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm"
+	"github.com/kvasir-ai/kvasir/workers"
+	"github.com/kvasir-ai/kvasir/workers/agent"
+	"github.com/kvasir-ai/kvasir/workers/engine/embedded"
+)
+
+// node is a worker's half of a process: an agent and, if it is the embedded
+// one, its engine.
+type node struct {
+	info   workers.Info
+	engine *embedded.Engine // nil: the engine runs by itself
+	agent  *agent.Agent
+}
+
+// startNode starts the worker that cfg.Agent describes.
+func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) (*node, error) {
+	a := cfg.Agent
+	log = log.With("worker", a.ID)
+	n := &node{info: workers.Info{
+		ID: kv.WorkerID(a.ID), Model: a.Model, URL: a.URL, Engine: a.Engine, Agent: advertised(a),
+		Events: workers.EventSource{Endpoint: a.Events.Endpoint, Replay: a.Events.Replay, Topic: a.Events.Topic},
+	}}
+	var manager *kvbm.Manager
+	if a.Engine == "embedded" {
+		if err := n.startEngine(ctx, cfg, log); err != nil {
+			return nil, err
+		}
+		manager = n.engine.Manager()
+	}
+	var err error
+	n.agent, err = agent.Serve(ctx, agent.Config{Info: n.info, Manager: manager, Listen: listenAddress(a), Log: log, Registerer: reg})
+	if err != nil {
+		return nil, errors.Join(err, n.close(ctx))
+	}
+	return n, nil
+}
+
+func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	e := cfg.Agent.Embedded
+	if e.Model == "" {
+		var err error
+		if e.Model, err = tinyModel(); err != nil {
+			return err
+		}
+	}
+	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Log: log}
+	if d := cfg.Tiers.Disk; d != nil {
+		tiers.Disk = kvbm.DiskConfig{Path: filepath.Join(d.Path, cfg.Agent.ID), Bytes: int64(d.Size)}
+	}
+	if r := cfg.Tiers.Redis; r != nil {
+		tiers.Redis = kvbm.RedisConfig{URL: r.URL, TTL: time.Duration(r.TTL)}
+	}
+	engine, err := embedded.Start(ctx, embedded.Config{
+		Model: e.Model, Name: cfg.Agent.Model, Listen: e.Listen, BlockSize: e.BlockSize, GPUBlocks: e.GPUBlocks,
+		MaxContext: e.MaxContext, Threads: e.Threads, Tiers: tiers, Log: log,
+		Events: "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0", Topic: "kv@" + cfg.Agent.ID,
+	})
+	if err != nil {
+		return err
+	}
+	n.engine = engine
+	n.info.URL, n.info.BlockSize, n.info.Tokenizer = engine.URL(), e.BlockSize, e.Model
+	n.info.Events = workers.EventSource(engine.EventSource())
+	return nil
+}
+
+// close ends the agent first, so that nobody asks a manager that is gone.
+func (n *node) close(ctx context.Context) error {
+	var errs []error
+	if n.agent != nil {
+		errs = append(errs, n.agent.Close(ctx))
+	}
+	if n.engine != nil {
+		errs = append(errs, n.engine.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// listenAddress is the agent's control API, by default a socket named after it.
+func listenAddress(a config.Agent) string {
+	if a.Listen != "" {
+		return a.Listen
+	}
+	return "unix://" + filepath.Join(os.TempDir(), fmt.Sprintf("kvasir-%s.sock", a.ID))
+}
+
+func advertised(a config.Agent) string {
+	if a.Advertise != "" {
+		return a.Advertise
+	}
+	return listenAddress(a)
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/internal/telemetry"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kvasir",
+		Short: "An OpenAI-compatible inference gateway that makes KV caches pay",
+		Long: `Kvasir stands in front of a fleet of LLM engines. It turns a prompt into tokens,
+looks up where their KV blocks are cached (GPU, CPU, disk, Redis), sends the
+request where the answer starts soonest, and has that worker's block manager
+bring the blocks up before decoding.
+
+Try it on this machine:  kvasir up`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w\nsee: %s --help", err, c.CommandPath())
+	})
+	root.AddCommand(
+		newUp(), newServe(), newWorker(), newValidate(), newDoctor(), newExplain(),
+		newReplay(), newTop(), newBench(), newTokenize(), newRender(), newVersion(),
+	)
+	return root
+}
+
+// notYet is a subcommand's body until it is built. It pretends nothing.
+func notYet(what string) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) error {
+		return usagef("%s is not built yet: %s", c.CommandPath(), what)
+	}
+}
+
+// loadConfig reads the file, or the environment alone if there is none.
+func loadConfig(file string) (*config.Config, error) {
+	if file == "" {
+		return config.FromEnv(os.Environ())
+	}
+	return config.Load(file, os.Environ())
+}
+
+func newLogger(c config.Telemetry) (*slog.Logger, error) {
+	log, err := telemetry.NewLogger(os.Stderr, c.LogLevel, c.LogFormat)
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	slog.SetDefault(log)
+	return log, nil
+}
+
+// exactArgs is cobra.ExactArgs with our exit code.
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef("%s takes %d arguments, not %d\nusage: %s", c.CommandPath(), n, len(args), c.UseLine())
+		}
+		return nil
+	}
+}
+
+func printJSON(c *cobra.Command, v any) error {
+	b, err := marshalIndent(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
+	return err
+}

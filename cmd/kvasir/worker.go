@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/internal/telemetry"
+	"github.com/kvasir-ai/kvasir/workers/discovery"
+)
+
+func newWorker() *cobra.Command {
+	var file, id string
+	c := &cobra.Command{
+		Use:   "worker --config FILE",
+		Short: "Run an agent beside an engine, or the embedded engine with its agent",
+		Long: `Runs the block manager and control API of one worker. With engine embedded (the
+default) the engine runs in this process too. Where the configuration names
+etcd, the worker registers there.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			if id != "" {
+				cfg.Agent.ID = id
+			}
+			if cfg.Agent.ID == "" {
+				return usagef("the worker has no name: set agent.id or give --id")
+			}
+			return runWorker(c.Context(), cfg)
+		},
+	}
+	c.Flags().StringVar(&file, "config", "", "configuration file; its agent and tiers are used")
+	c.Flags().StringVar(&id, "id", "", "name of the worker, over agent.id")
+	return c
+}
+
+// closeTimeout bounds how long a worker may take to end: streams in flight, the
+// disk tier's checkpoint.
+const closeTimeout = 30 * time.Second
+
+func runWorker(ctx context.Context, cfg *config.Config) (err error) {
+	log, err := newLogger(cfg.Telemetry)
+	if err != nil {
+		return err
+	}
+	stopTraces, err := telemetry.StartTracing(ctx, cfg.Telemetry.OTLP, "kvasir-worker", version())
+	if err != nil {
+		return err
+	}
+	if cfg.Agent.Model == "" {
+		cfg.Agent.Model = servedName(cfg.Agent.Embedded.Model)
+	}
+	reg := newRegistry()
+	n, err := startNode(ctx, cfg, log, reg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, n.close(end), stopTraces(end))
+	}()
+	var g errgroup.Group
+	if cfg.Agent.Metrics != "" {
+		l, err := net.Listen("tcp", cfg.Agent.Metrics)
+		if err != nil {
+			return fmt.Errorf("agent.metrics: %w", err)
+		}
+		mux := http.NewServeMux()
+		mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+		s := serve(&g, l, mux, log)
+		defer s.Close()
+	}
+	if cfg.Discovery.Etcd != nil {
+		r, err := discovery.Register(ctx, etcdConfig(cfg.Discovery.Etcd, log), n.info)
+		if err != nil {
+			return err
+		}
+		defer func() { // leave the fleet before the engine goes
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+			defer cancel()
+			err = errors.Join(err, r.Close(end))
+		}()
+	}
+	log.Info("worker is up", "worker", n.info.ID, "engine", n.info.URL, "agent", n.info.Agent)
+	<-ctx.Done()
+	log.Info("worker ends", "worker", n.info.ID)
+	return nil
+}
