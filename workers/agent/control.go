@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm"
+	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
+)
+
+// Describe implements agentpb.AgentServer.
+func (a *Agent) Describe(ctx context.Context, _ *agentpb.DescribeRequest) (*agentpb.DescribeResponse, error) {
+	info, err := a.describe(ctx)
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "the engine does not describe itself yet: %v", err)
+	}
+	return &agentpb.DescribeResponse{
+		Id:             string(info.ID),
+		Model:          info.Model,
+		Url:            info.URL,
+		Engine:         info.Engine,
+		Role:           info.Role.String(),
+		BlockSize:      uint32(info.BlockSize),
+		Tokenizer:      info.Tokenizer,
+		SharedStore:    a.sharedStore(),
+		BlockBytes:     uint32(a.c.BlockBytes),
+		EventsEndpoint: info.Events.Endpoint,
+		Version:        a.c.Version,
+	}, nil
+}
+
+func (a *Agent) sharedStore() string {
+	if a.c.Manager == nil {
+		return ""
+	}
+	return a.c.Manager.SharedStore()
+}
+
+// Onboard implements agentpb.AgentServer.
+func (a *Agent) Onboard(ctx context.Context, req *agentpb.OnboardRequest) (*agentpb.OnboardResponse, error) {
+	if a.c.Manager == nil {
+		return nil, status.Error(codes.Unimplemented, "the agent manages no blocks: it only passes the engine's events on")
+	}
+	root, err := agentpb.UnpackHash(req.GetRoot())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	hashes, err := agentpb.UnpackHashes(nil, req.GetHashes())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	r := kvbm.OnboardRequest{ID: req.GetRequestId(), Blocks: kv.Blocks(nil, root, hashes)}
+	if ms := req.GetDeadlineMs(); ms > 0 {
+		r.Deadline = time.Now().Add(time.Duration(ms) * time.Millisecond)
+	}
+	o := a.c.Manager.Onboard(ctx, r)
+	select {
+	case <-o.Done():
+		return onboarded(o.Result()), nil
+	case <-ctx.Done():
+	case <-a.ctx.Done():
+	}
+	// A caller that gave up wants nothing any more; one whose time ran out still
+	// wants what has landed.
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return onboarded(o.Result()), nil
+	}
+	o.Release()
+	return nil, status.Error(codes.Canceled, "the onboarding was cancelled")
+}
+
+func onboarded(r kvbm.OnboardResult) *agentpb.OnboardResponse {
+	resp := &agentpb.OnboardResponse{Missed: uint32(r.Missed), Bytes: r.Bytes, ElapsedUs: r.Elapsed.Microseconds()}
+	for t := range kv.NumTiers {
+		if r.Blocks[t] > 0 || r.LinkElapsed[t] > 0 {
+			resp.Tiers = append(resp.Tiers, &agentpb.OnboardResponse_FromTier{
+				Tier:      agentpb.FromTier(t),
+				Blocks:    uint32(r.Blocks[t]),
+				ElapsedUs: r.LinkElapsed[t].Microseconds(),
+			})
+		}
+	}
+	return resp
+}
