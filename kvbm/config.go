@@ -1,0 +1,119 @@
+package kvbm
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm/disk"
+	"github.com/kvasir-ai/kvasir/kvbm/host"
+	"github.com/kvasir-ai/kvasir/kvbm/redisstore"
+)
+
+// Config is what a Manager is opened with.
+type Config struct {
+	// Layout says how a block's bytes are to be read. Its BlockBytes sizes every
+	// slot and its fingerprint namespaces what is kept on disk and in Redis.
+	Layout kv.Layout
+	// GPUBlocks makes the manager own the engine's page pool, of that many
+	// blocks. 0: there is no gpu pool, and cpu is where Onboard brings blocks.
+	GPUBlocks int
+	// CPUBytes is the size of the host tier. 0: none of its own.
+	CPUBytes int64
+	// Disk is the local disk tier.
+	Disk DiskConfig
+	// Redis is the shared tier.
+	Redis RedisConfig
+	// Policy is the eviction policy; empty or "lru".
+	Policy string
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Log gets what an operator should know; nil discards it.
+	Log *slog.Logger
+}
+
+// DiskConfig is the disk tier.
+type DiskConfig struct {
+	// Path is a folder of this manager's own, made if absent. Empty: no disk tier.
+	Path string
+	// Bytes is the size of the slab in it.
+	Bytes int64
+}
+
+// RedisConfig is the Redis tier.
+type RedisConfig struct {
+	// URL as go-redis has it: redis://, rediss:// or unix://. Empty: no Redis tier.
+	URL string
+	// TTL is how long Redis keeps a block that nobody reads; 0 means a day.
+	TTL time.Duration
+}
+
+const (
+	defaultHold = 30 * time.Second
+	defaultTTL  = 24 * time.Hour
+	// stagingBytes is the size of the pool that stands in for a cpu tier, but
+	// for at least minStaging and at most maxStaging blocks.
+	stagingBytes = 64 << 20
+	minStaging   = 16
+	maxStaging   = 256
+	// minHost blocks let an offload read one slot while a load fills another.
+	minHost = 2
+)
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Redis.TTL == 0 {
+		c.Redis.TTL = defaultTTL
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Layout.BlockBytes <= 0:
+		return errors.New("kvbm: the layout's BlockBytes must be more than 0")
+	case c.GPUBlocks < 0:
+		return errors.New("kvbm: GPUBlocks must not be negative; 0 means that the engine keeps its own pool")
+	case c.CPUBytes < 0:
+		return errors.New("kvbm: the cpu tier's size must not be negative; 0 turns it off")
+	case c.Policy != "" && c.Policy != "lru":
+		return fmt.Errorf("kvbm: unknown eviction policy %q; use lru", c.Policy)
+	case c.Redis.TTL < 0:
+		return errors.New("kvbm: the Redis tier's TTL must not be negative; 0 means a day")
+	}
+	stride := int64(host.Stride(c.Layout.BlockBytes))
+	if c.CPUBytes > 0 && c.CPUBytes < minHost*stride {
+		return fmt.Errorf("kvbm: a cpu tier of %d bytes cannot hold %d blocks of %d bytes: give it at least %d, or 0 to turn it off",
+			c.CPUBytes, minHost, c.Layout.BlockBytes, minHost*stride)
+	}
+	if c.Disk.Path != "" {
+		if err := disk.CheckSize(c.Disk.Bytes, c.Layout.BlockBytes); err != nil {
+			return err
+		}
+	}
+	if c.Redis.URL != "" {
+		if err := redisstore.CheckURL(c.Redis.URL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hostSlots is the size of the host pool, and whether it is only for staging.
+func (c Config) hostSlots() (n int, staging bool) {
+	stride := int64(host.Stride(c.Layout.BlockBytes))
+	switch {
+	case c.CPUBytes > 0:
+		return int(c.CPUBytes / stride), false
+	case c.Disk.Path == "" && c.Redis.URL == "":
+		return 0, false
+	}
+	return int(min(max(stagingBytes/stride, minStaging), maxStaging)), true
+}

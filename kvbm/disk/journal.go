@@ -1,0 +1,132 @@
+package disk
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// journal is the log of slots. It has its own lock, which is held during its
+// small writes and during a checkpoint.
+type journal struct {
+	dir  string
+	wrap func(string, *os.File) file
+
+	mu      sync.Mutex
+	f       file
+	head    header
+	seed    uint32
+	off     int64
+	lastSeq uint64
+	live    []record // by slot; seq 0 = nothing
+	limit   int64    // size at which a checkpoint is due
+	dirty   bool     // has records that were not synced
+}
+
+func (j *journal) path() string { return filepath.Join(j.dir, "journal") }
+
+// append writes one record and makes it count. A record that was not written
+// whole does not check, and the next one overwrites it.
+func (j *journal) append(r record) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r.seq = j.lastSeq + 1
+	var buf [recordBytes]byte
+	if _, err := j.f.WriteAt(r.append(buf[:0], j.seed), j.off); err != nil {
+		return fmt.Errorf("disk tier: journal: %w", err)
+	}
+	j.off += recordBytes
+	j.lastSeq = r.seq
+	j.dirty = true
+	if r.kind == kindTombstone {
+		j.live[r.slot] = record{}
+	} else {
+		j.live[r.slot] = r
+	}
+	if j.off >= j.limit {
+		if err := j.checkpoint(); err != nil {
+			j.limit *= 2 // the journal in use is as good as before; try again later
+			return nil
+		}
+	}
+	return nil
+}
+
+func (j *journal) find(slot uint32) (record, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := j.live[slot]
+	return r, r.seq != 0
+}
+
+// forget drops a slot from what is live even if its tombstone cannot be
+// written.
+func (j *journal) forget(slot uint32) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.live[slot] = record{}
+}
+
+func (j *journal) sync() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.dirty {
+		return nil
+	}
+	if err := j.f.Sync(); err != nil {
+		return err
+	}
+	j.dirty = false
+	return nil
+}
+
+// checkpoint replaces the journal by one that holds what is live and nothing
+// else. A crash leaves either the old or the new one. mu is held.
+func (j *journal) checkpoint() error {
+	head := j.head
+	head.counter++
+	seed := head.seed()
+	recs := inOrder(j.live)
+	b := make([]byte, 0, headerBytes+len(recs)*recordBytes)
+	b = append(b, head.encode(journalMagic)...)
+	for _, r := range recs {
+		b = r.append(b, seed)
+	}
+	f, err := j.replace(b)
+	if err != nil {
+		return fmt.Errorf("disk tier: checkpoint: %w", err)
+	}
+	if j.f != nil {
+		_ = j.f.Close() // it is unlinked; its content no longer matters
+	}
+	j.f, j.head, j.seed, j.off, j.dirty = f, head, seed, int64(len(b)), false
+	j.limit = headerBytes + recordBytes*max(4*int64(len(j.live)), 4096)
+	return nil
+}
+
+func (j *journal) replace(b []byte) (file, error) {
+	name := j.path() + ".new"
+	raw, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f := j.wrap("journal", raw)
+	if _, err = f.WriteAt(b, 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(name, j.path())
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	// The rename happened; that it is not yet durable only means that a crash
+	// of the machine brings the old journal back, which is as true.
+	if d, err := os.Open(j.dir); err == nil {
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return f, nil
+}

@@ -1,0 +1,48 @@
+// Package kvbm is the block manager: it keeps KV blocks in tiers (gpu, cpu,
+// disk, redis), moves them down as they are computed and up as they are wanted,
+// and says at any time which block is where.
+//
+// It is a thin executor around kvbm/policy, which decides. The packages host,
+// disk and redisstore hold the bytes of one tier each.
+//
+// # The way down
+//
+// A block that the engine commits in the gpu pool is offered to cpu; one that
+// is committed in cpu is offered to disk and to Redis (write-through, lowest
+// priority). Offering never blocks: a link whose queue is full drops the offer
+// and counts it. A block that is evicted from the gpu pool before its offload
+// began is lost to the lower tiers and counted as dropped; it is not copied in
+// haste, because that would make the engine wait.
+//
+// # The way up
+//
+// Onboard brings the leading blocks of a prompt into the target tier: gpu if the
+// manager owns the engine's pool, else cpu. Each block is a flight, shared by
+// all who want it; a flight from disk or Redis lands in cpu first, as ordinary
+// cache content, and goes on to gpu while the next block is being read.
+// Anything that fails or is late is a miss, and a miss ends the prefix.
+//
+// # Without a cpu tier
+//
+// When disk or Redis is on but CPUBytes is 0, a small staging pool stands in.
+// What it holds is not advertised: no events, no part in Lookup. Disk and Redis
+// go before it as a source.
+//
+// # Invariants
+//
+//   - Law 1: in every pool and on disk, free + filling + committed + evicting =
+//     capacity.
+//   - Law 2: bytes served for a hash are the bytes stored for it. They are
+//     written once, before the commit; what comes from disk or Redis is verified
+//     against its checksum on every read.
+//   - Law 3 (this side of it): snapshot and later events of Watch, replayed, give
+//     what Lookup says.
+//   - Law 6: each job of a link ends in exactly one counter of LinkStats.
+//
+// # Locks
+//
+// Manager.mu guards all state: tables, queues, flights, plans, counters. It is
+// never held during I/O or a copy. Watch's sinks and flights' deliver functions
+// run under it and must neither block nor call back. disk.Store has locks of its
+// own, which are taken only while Manager.mu is not held.
+package kvbm

@@ -1,0 +1,117 @@
+package kvbm
+
+import (
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm/policy"
+)
+
+// offer hands a block that was just committed, or found again, to the tiers
+// below. It is called with mu held and never waits.
+func (m *Manager) offer(l *Lease) {
+	switch l.pool.tier {
+	case kv.GPU:
+		m.offerTo(m.link(kv.GPU, kv.CPU), l)
+	case kv.CPU:
+		m.offerTo(m.link(kv.CPU, kv.Disk), l)
+		m.offerTo(m.link(kv.CPU, kv.Redis), l)
+	}
+}
+
+// offerTo queues one offload. One from the gpu pool takes its lease only when
+// it is being copied, so that the queue never stands in the engine's way; one
+// from cpu takes it at once, or a burst would evict blocks before they reached
+// the disk. Those leases take at most half of the pool, the rest is for loads.
+func (m *Manager) offerTo(l *link, from *Lease) {
+	if l == nil || m.closing && from.pool.tier == kv.GPU {
+		return
+	}
+	b := from.block
+	switch {
+	case m.holds(l.to, b.Hash) || l.pending[b.Hash] != nil:
+		l.offered++
+		l.ended[present]++
+		return
+	case l.breaker != nil && !l.breaker.Usable(m.now()):
+		l.offered++
+		l.ended[dropped]++
+		return
+	}
+	j := &job{block: b}
+	if l.from == kv.CPU {
+		if m.offloadLeases >= m.maxOffloadLeases() {
+			l.offered++
+			l.ended[dropped]++
+			return
+		}
+		m.offloadLeases++
+		j.src = m.cpu.lease(from.slot)
+	}
+	if l.push(j, policy.Offload) {
+		l.pending[b.Hash] = j
+	}
+}
+
+func (m *Manager) maxOffloadLeases() int { return max(1, m.cpu.Capacity()/2) }
+
+// holds reports whether a tier has the block, advertised or not.
+func (m *Manager) holds(t kv.Tier, h kv.Hash) bool {
+	if t == kv.Redis {
+		return m.redis.known.Has(h)
+	}
+	return m.tableOf(t).Has(h)
+}
+
+// saveToHost copies gpu -> cpu.
+func (m *Manager) saveToHost(l *link, j *job) outcome {
+	if s, ok := m.cpu.table.Find(j.block.Hash); ok {
+		m.cpu.table.Touch(s)
+		found := m.cpu.lease(s)
+		m.offer(found) // what was dropped before gets another chance
+		found.release()
+		return present
+	}
+	// A staging pool that is full of blocks on their way down is worth waiting
+	// for: what is copied into it without reaching a store is lost.
+	if !m.cpu.advertise && !m.waitForRoom(func() bool { return m.offloadLeases < m.maxOffloadLeases() }) {
+		return dropped
+	}
+	s, ok := m.gpu.table.Find(j.block.Hash)
+	if !ok {
+		return dropped // evicted before its turn came
+	}
+	src := m.gpu.lease(s)
+	defer src.release()
+	return m.copyInto(l, j, src, m.cpu)
+}
+
+// copyInto copies a leased block into a slot of another memory.
+func (m *Manager) copyInto(l *link, j *job, src *Lease, to *Pool) outcome {
+	slots, err := to.reserve(1)
+	if err != nil {
+		if j.flight == nil {
+			return dropped
+		}
+		return missed
+	}
+	dst := to.mem.Slot(int(slots[0]))
+	_ = l.timed(func() error { copy(dst, src.Bytes()); return nil })
+	return m.land(j, to, slots[0], src.block)
+}
+
+// land commits a slot that a transfer has filled.
+func (m *Manager) land(j *job, to *Pool, s policy.Slot, b kv.Block) outcome {
+	lease, ok := to.commit(s, b)
+	if !ok { // the engine, or another transfer, was faster
+		to.abort(s)
+		s, _ = to.table.Find(b.Hash)
+		lease = to.lease(s)
+	}
+	if j.flight != nil {
+		j.flight.arrived(lease)
+	}
+	lease.release()
+	if !ok {
+		return present
+	}
+	return moved
+}

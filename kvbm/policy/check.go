@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"fmt"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Check recounts everything that the table keeps incrementally and compares:
+// law 1, the findability of exactly the committed slots, and the eviction
+// order. It reads every slot, so production never calls it.
+func (t *Table) Check() error {
+	var counts [numStates]int
+	leased, inOrder := 0, 0
+	heirs := map[kv.Hash]int32{}
+	for i := range t.slots {
+		e := &t.slots[i]
+		counts[e.state]++
+		if e.leases > 0 {
+			leased++
+		}
+		if e.state != Committed && e.leases != 0 {
+			return fmt.Errorf("slot %d is %s with %d leases", i, e.state, e.leases)
+		}
+		if e.state == Committed {
+			if s, ok := t.byHash[e.block.Hash]; !ok || s != Slot(i) {
+				return fmt.Errorf("slot %d is committed but %s leads to slot %d", i, e.block.Hash, s)
+			}
+			if e.leases == 0 && e.block.Parent != e.block.Hash {
+				heirs[e.block.Parent]++
+			}
+		}
+	}
+	if counts != t.counts || leased != t.leased {
+		return fmt.Errorf("counted %v slots, %d leased; kept %v, %d", counts, leased, t.counts, t.leased)
+	}
+	if sum := counts[Free] + counts[Filling] + counts[Committed] + counts[Evicting]; sum != len(t.slots) {
+		return fmt.Errorf("law 1: %d slots in states, capacity %d", sum, len(t.slots))
+	}
+	if len(t.byHash) != counts[Committed] || len(t.free) != counts[Free] || len(heirs) != len(t.heirs) {
+		return fmt.Errorf("index of %d, free list of %d, %d parents; want %d, %d, %d",
+			len(t.byHash), len(t.free), len(t.heirs), counts[Committed], counts[Free], len(heirs))
+	}
+	for i := range t.slots {
+		e := &t.slots[i]
+		leaf := e.state == Committed && e.leases == 0 && heirs[e.block.Hash] == 0
+		if leaf != (e.rank >= 0) {
+			return fmt.Errorf("slot %d: leaf %v, rank %d", i, leaf, e.rank)
+		}
+		if !leaf {
+			continue
+		}
+		inOrder++
+		if t.order[e.rank] != Slot(i) || e.rank > 0 && t.older(Slot(i), t.order[(e.rank-1)/2]) {
+			return fmt.Errorf("slot %d: the eviction order is broken at rank %d", i, e.rank)
+		}
+	}
+	if inOrder != len(t.order) {
+		return fmt.Errorf("%d leaves in the order, want %d", len(t.order), inOrder)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package kvbm
+
+import (
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Stats is the manager's state at one moment. Counters run from Open on.
+type Stats struct {
+	Tiers [kv.NumTiers]TierStats
+	Links []LinkStats
+}
+
+// TierStats is one tier. Of Redis, whose slots are its own business, only
+// Committed (what is known to be there) and the counters are given. A staging
+// pool is not a tier and has none.
+type TierStats struct {
+	Capacity  int `json:"capacity"`
+	Free      int `json:"free"`
+	Filling   int `json:"filling"`
+	Committed int `json:"committed"`
+	Evicting  int `json:"evicting"`
+	Leased    int `json:"leased"` // among the committed
+	// Hits and Misses count blocks that an engine or an onboarding looked for
+	// here. One that is not here is looked for in the next tier.
+	Hits   uint64 `json:"hits"`
+	Misses uint64 `json:"misses"`
+	// Stored counts blocks that came to be here, Evicted those that made room.
+	Stored  uint64 `json:"stored"`
+	Evicted uint64 `json:"evicted"`
+	// Corrupt counts blocks that failed their checksum. They became misses.
+	Corrupt uint64 `json:"corrupt"`
+}
+
+// LinkStats is one direction between two tiers. Law 6: Offered = Blocks +
+// Present + Missed + Cancelled + Dropped + Errors + Queued.
+type LinkStats struct {
+	From      kv.Tier `json:"from"`
+	To        kv.Tier `json:"to"`
+	Offered   uint64  `json:"offered"`   // blocks that were to be moved
+	Blocks    uint64  `json:"blocks"`    // moved
+	Bytes     uint64  `json:"bytes"`     // moved
+	Present   uint64  `json:"present"`   // needed no move: there already, or on their way
+	Missed    uint64  `json:"missed"`    // not in the source after all, or no room
+	Cancelled uint64  `json:"cancelled"` // no longer wanted
+	Dropped   uint64  `json:"dropped"`   // offloads without room, source or a working store
+	Errors    uint64  `json:"errors"`    // I/O errors and checksums that did not match
+	Queued    int     `json:"queued"`    // waiting or moving now
+	// QueuedBytes wait or move now.
+	QueuedBytes int64 `json:"queued_bytes"`
+	// BytesPerSecond and Latency are measured over the last transfers, 0 before
+	// the first: n blocks take about Latency + n*BlockBytes/BytesPerSecond.
+	BytesPerSecond float64       `json:"bytes_per_second"`
+	Latency        time.Duration `json:"latency_ns"`
+	// Up is false while the store behind the link is left alone after errors.
+	Up bool `json:"up"`
+}
+
+type tierCounts struct{ hits, misses, stored, evicted, corrupt uint64 }
+
+// Stats is a snapshot.
+func (m *Manager) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var s Stats
+	for t := range kv.NumTiers {
+		if t == kv.CPU && m.cpu != nil && !m.cpu.advertise {
+			continue
+		}
+		c := m.tiers[t]
+		ts := TierStats{Hits: c.hits, Misses: c.misses, Stored: c.stored, Evicted: c.evicted, Corrupt: c.corrupt}
+		if table := m.tableOf(t); table != nil {
+			n := table.Counts()
+			ts.Capacity = table.Capacity()
+			ts.Free, ts.Filling, ts.Committed, ts.Evicting, ts.Leased = n.Free, n.Filling, n.Committed, n.Evicting, n.Leased
+		} else if t == kv.Redis && m.redis != nil {
+			ts.Committed = m.redis.known.Len()
+		}
+		s.Tiers[t] = ts
+	}
+	for _, l := range m.links {
+		s.Links = append(s.Links, l.stats())
+	}
+	return s
+}
+
+func (l *link) stats() LinkStats {
+	queued := l.queue.Len() + l.running
+	return LinkStats{
+		From: l.from, To: l.to,
+		Offered: l.offered, Blocks: l.ended[moved], Bytes: l.bytes, Present: l.ended[present],
+		Missed: l.ended[missed], Cancelled: l.ended[cancelled], Dropped: l.ended[dropped], Errors: l.ended[failed],
+		Queued: queued, QueuedBytes: int64(queued) * int64(l.m.blockBytes),
+		BytesPerSecond: l.rate.BytesPerSecond(), Latency: l.rate.Latency(),
+		Up: l.breaker == nil || l.breaker.Closed(),
+	}
+}
