@@ -84,13 +84,12 @@ func (e *encoder) mergeWord(word string) []uint32 {
 			return e.ids
 		}
 	}
-	switch {
-	case t.spm:
+	if t.spm {
 		e.symbolsSPM(word)
 		e.merge()
-	case t.allBytes && len(word) <= maxScanned:
-		e.mergeBytes(word)
-	default:
+		return e.ids
+	}
+	if len(word) > maxScanned || !e.mergeBytes(word) {
 		e.symbolsBytes(word)
 		e.merge()
 	}

@@ -70,19 +70,25 @@ func (e *encoder) merge() {
 	e.ids = mergeScan(m, ids, merged)
 }
 
-// mergeBytes is merge of a byte-level word, whose first pairs are bytes.
-func (e *encoder) mergeBytes(word string) {
+// mergeBytes is merge of a byte-level word, whose first pairs are bytes; false
+// if the vocabulary lacks one of them.
+func (e *encoder) mergeBytes(word string) bool {
 	m := e.t.merges
 	var room [maxScanned]uint64
 	merged := room[:len(word)]
 	ids := e.ids[:0]
 	for i := 0; i < len(word); i++ {
-		ids = append(ids, e.t.byteID[word[i]])
+		id := e.t.byteID[word[i]]
+		if id == none {
+			return false
+		}
+		ids = append(ids, id)
 		if i > 0 {
 			merged[i-1] = m.bytes[uint(word[i-1])<<8|uint(word[i])]
 		}
 	}
 	e.ids = mergeScan(m, ids, merged)
+	return true
 }
 
 // mergeScan merges ids, where merged[i] is the merge of ids[i] and ids[i+1].

@@ -101,7 +101,7 @@ func (d *definition) spell(dst, piece []byte) ([]byte, bool) {
 
 // singles finds the pieces that words start from.
 func (d *definition) singles(t *Tokenizer) error {
-	t.allBytes = true
+	allBytes := true
 	for b := range 256 {
 		id := uint32(none)
 		if d.byteLevel {
@@ -110,12 +110,12 @@ func (d *definition) singles(t *Tokenizer) error {
 			id = d.vocab.id(fmt.Appendf(nil, "<0x%02X>", b))
 		}
 		t.byteID[b] = id
-		t.allBytes = t.allBytes && id != none
+		allBytes = allBytes && id != none
 	}
-	if d.byteFallback && !d.byteLevel && !t.allBytes {
+	if d.byteFallback && !d.byteLevel && !allBytes {
 		return fmt.Errorf("%w: byte fallback without a piece for every byte", ErrUnsupported)
 	}
-	t.byteFallback = d.byteFallback && t.allBytes
+	t.byteFallback = d.byteFallback && !d.byteLevel
 	for c := range t.asciiID {
 		t.asciiID[c] = t.findMergeable([]byte{byte(c)})
 	}

@@ -26,7 +26,6 @@ type Tokenizer struct {
 	fuseUnknown  bool
 	unknown      uint32
 	byteID       [256]uint32 // of single bytes, or of the byte-fallback pieces
-	allBytes     bool        // every byte has a piece
 	asciiID      [128]uint32 // SentencePiece: of single ASCII runes
 	unmergeable  map[uint32]bool
 
