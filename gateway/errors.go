@@ -105,6 +105,8 @@ type Error struct {
 	Upstream int
 
 	cause error
+	// sent is set when the client has its answer already.
+	sent bool
 }
 
 func fail(code Code, param, format string, args ...any) *Error {

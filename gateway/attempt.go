@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// newTransport is the connections to engines.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		MaxIdleConns:        4096,
+		MaxIdleConnsPerHost: 1024,
+		// Below the 5 s after which vLLM's server closes idle connections: one
+		// that is closed as we use it looks like a worker's death.
+		IdleConnTimeout:    4 * time.Second,
+		DisableCompression: true, // answers pass through as they are
+		WriteBufferSize:    64 << 10,
+		ReadBufferSize:     32 << 10,
+	}
+}
+
+// try sends the request to one worker and relays its answer. again says that
+// another worker may be tried.
+func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
+	defer b.release()
+	ctx, span := x.g.c.Tracer.Start(x.ctx, "kvasir.upstream", trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	x.dispatched = x.g.c.Now()
+	settle := x.onboard(ctx, p)
+	defer settle()
+	// Before settle: an answer that is complete ends what is left of the restore.
+	defer cancel()
+
+	resp, err := x.send(ctx, p)
+	if err != nil {
+		return x.upstreamError(p, "did not answer", err)
+	}
+	defer resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable:
+		err, _ := x.upstreamError(p, "refused", errors.New(resp.Status))
+		return err, true
+	case resp.StatusCode >= 500:
+		return x.engineFault(p, resp)
+	case resp.StatusCode >= 400:
+		p.worker.ReportSuccess()
+		return x.refusal(resp), false
+	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
+		return x.relayStream(p, b, resp)
+	}
+	return x.relayWhole(p, resp)
+}
+
+// send dispatches the client's own bytes.
+func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, engineURL(p.worker.Info().URL, x.endpoint.path()), bytes.NewReader(x.q.body))
+	if err != nil {
+		return nil, err
+	}
+	h := req.Header
+	h.Set("Content-Type", "application/json")
+	h.Set(headerRequestID, x.id)
+	if p.plan {
+		h.Set(headerRestoreBlocks, itoa(p.estimate.Cut))
+	}
+	if accept := x.r.Header.Get("Accept"); accept != "" {
+		h.Set("Accept", accept)
+	}
+	h.Set("User-Agent", "kvasir")
+	// A key without values is not sent, but lets the transport repeat the request
+	// when a kept-alive connection turns out to be closed.
+	h["Idempotency-Key"] = nil
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
+	return x.g.transport.RoundTrip(req)
+}
+
+// upstreamError is a worker's failure before its answer was sent on.
+func (x *exchange) upstreamError(p *placement, what string, cause error) (err error, again bool) {
+	if x.ctx.Err() != nil {
+		if context.Cause(x.ctx) == errSilent {
+			p.worker.ReportFailure(errSilent)
+		}
+		return x.ended(), false
+	}
+	p.worker.ReportFailure(cause)
+	x.g.metrics.upstreamErrors.WithLabelValues(x.q.model, string(p.worker.ID())).Inc()
+	return fail(CodeUpstreamFailed, "", "worker %s %s", p.worker.ID(), what).because(cause), true
+}
+
+// engineFault is a 5xx that another worker might repeat: a request that crashes
+// engines must not be carried from one to the next.
+func (x *exchange) engineFault(p *placement, resp *http.Response) (error, bool) {
+	err, _ := x.upstreamError(p, fmt.Sprintf("answered %d", resp.StatusCode), errors.New(resp.Status))
+	var e *Error
+	if errors.As(err, &e) && e.Code == CodeUpstreamFailed {
+		if message := errorMessage(readSome(resp.Body)); message != "" {
+			e.Message += ": " + message
+		}
+	}
+	return err, false
+}
+
+// refusal passes an engine's 4xx on, in OpenAI's form: as it is, if it has it.
+func (x *exchange) refusal(resp *http.Response) error {
+	body := readSome(resp.Body)
+	e := fail(CodeUpstreamRefused, "", "%s", errorMessage(body))
+	e.Upstream = resp.StatusCode
+	if retry := resp.Header.Get("Retry-After"); retry != "" {
+		x.w.Header().Set("Retry-After", retry)
+	}
+	if hasError(body) {
+		x.setHeaders()
+		writeJSON(x.w, resp.StatusCode, body)
+		x.sent, e.sent = true, true
+	} else if e.Message == "" {
+		e.Message = "the engine refused the request: " + resp.Status
+	}
+	return e
+}
+
+// readSome is the start of an error's body.
+func readSome(r io.Reader) []byte {
+	b, _ := io.ReadAll(io.LimitReader(r, 64<<10)) // what could be read is what there is
+	return b
+}
+
+// hasError reports whether body has OpenAI's form.
+func hasError(body []byte) bool {
+	found := false
+	err := eachField(body, func(key, value []byte) error {
+		found = found || string(key) == "error" && value[0] == '{'
+		return nil
+	})
+	return err == nil && found
+}
+
+// errorMessage finds the words in the error forms that engines have.
+func errorMessage(body []byte) (message string) {
+	_ = eachField(body, func(key, value []byte) error {
+		switch k := string(key); {
+		case k == "error" && value[0] == '{':
+			message = errorMessage(value)
+		case (k == "message" || k == "detail" || k == "error") && value[0] == '"':
+			if b, err := decodeString(value); err == nil {
+				message = string(b)
+			}
+		}
+		return nil
+	})
+	return message
+}
+
+// onboard has the worker's agent bring up what the decision restores, beside
+// the request's way through the engine. The returned function waits for it.
+func (x *exchange) onboard(ctx context.Context, p *placement) (settle func()) {
+	if !p.plan || restored(p.estimate.Blocks) == 0 || p.worker.Info().Agent == "" {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, span := x.g.c.Tracer.Start(ctx, "kvasir.onboard")
+		defer span.End()
+		cut := p.estimate.Cut
+		deadline := x.dispatched.Add(restorePatience(p))
+		r, err := p.worker.Onboard(ctx, x.id, x.prompt.root, x.prompt.hashes[:cut], deadline)
+		o := onboarded(cut, r, err)
+		x.entry.update(func(rec *Record) { rec.Onboard = o })
+		x.g.metrics.onboard(x.q.model, p.worker.ID(), o)
+		span.SetAttributes(onboardAttributes(o)...)
+		if err != nil && ctx.Err() == nil {
+			x.log.Warn("a restore failed; the engine recomputes", "worker", p.worker.ID(), "error", err)
+		}
+	}()
+	return func() { <-done }
+}
+
+// restorePatience is how late a restore may be. Beyond a few times its
+// prediction, computing the blocks would have been the better choice.
+func restorePatience(p *placement) time.Duration {
+	ms := 3 * (p.estimate.QueueMS + p.estimate.RestoreLinkMS)
+	return max(time.Second, time.Duration(ms*float64(time.Millisecond)))
+}

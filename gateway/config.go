@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kvasir-ai/kvasir/prefixindex"
+	"github.com/kvasir-ai/kvasir/router"
+	"github.com/kvasir-ai/kvasir/workers"
+)
+
+// Config is what a gateway is made of. Fleet, Index and Policy are required;
+// the rest has defaults.
+type Config struct {
+	// Models are the names that clients may ask for besides those that workers
+	// announce, with where to find their tokenizers.
+	Models []Model
+	// Fleet are the workers. The caller runs it.
+	Fleet *workers.Fleet
+	// Index is what the workers hold; the caller makes it the fleet's sink.
+	Index *prefixindex.Index
+	// Policy places requests. It is called under a lock and may keep state.
+	Policy router.Policy
+	// Calibration holds the rates that predictions start from and that the
+	// gateway improves with what it observes. nil: DefaultRates.
+	Calibration *router.Calibration
+	Limits      Limits
+	// Admin moves /metrics and /kvasir/v1/ from Handler to AdminHandler only.
+	Admin bool
+	// Records is how many decisions are kept for explain.
+	Records int
+
+	Log *slog.Logger
+	// Registry gets the gateway's metrics and is what /metrics shows.
+	Registry *prometheus.Registry
+	Tracer   trace.Tracer
+	// OnRequest is called once for every finished inference request, from the
+	// request's goroutine. It must not block.
+	OnRequest func(Record)
+	// EngineTokenize asks an engine for the tokens of a prompt, for models
+	// without a tokenizer here. nil: POST the body to the engine's /tokenize.
+	EngineTokenize func(ctx context.Context, engineURL string, body []byte) ([]uint32, error)
+	// Now is the clock; nil: time.Now.
+	Now clock
+}
+
+// Model is one name that clients ask for.
+type Model struct {
+	// Name is the same at the workers.
+	Name string
+	// Tokenizer is a folder, tokenizer.json or .gguf. Empty: learned from a
+	// worker that names one, else the engine's /tokenize is asked.
+	Tokenizer string
+}
+
+type clock = func() time.Time
+
+// Limits bounds what a request may take. A zero field takes its default.
+type Limits struct {
+	// Body is the largest request body in bytes (64 MiB).
+	Body int64
+	// InFlight is how many inference requests may be in flight (4096).
+	InFlight int
+	// BodyTime is how long a client may take to send its body (2 min).
+	BodyTime time.Duration
+	// FirstByte bounds the wait for the first event of a stream, all attempts
+	// together (5 min).
+	FirstByte time.Duration
+	// Idle bounds the silence within a stream (1 min).
+	Idle time.Duration
+	// Request bounds a whole request (30 min).
+	Request time.Duration
+	// Retries is how many further workers may be tried before the first byte
+	// (2; negative: none). A budget of a fifth of all requests bounds them too,
+	// so that a failing fleet isn't loaded further.
+	Retries int
+	// DrainDelay is how long a draining gateway still takes requests, for load
+	// balancers to notice that it is not ready (0).
+	DrainDelay time.Duration
+	// Answer is the largest answer that isn't a stream, in bytes (64 MiB).
+	Answer int64
+}
+
+func (l *Limits) setDefaults() {
+	setDefault(&l.Body, 64<<20)
+	setDefault(&l.InFlight, 4096)
+	setDefault(&l.BodyTime, 2*time.Minute)
+	setDefault(&l.FirstByte, 5*time.Minute)
+	setDefault(&l.Idle, time.Minute)
+	setDefault(&l.Request, 30*time.Minute)
+	setDefault(&l.Retries, 2)
+	setDefault(&l.Answer, 64<<20)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c *Config) setDefaults(client *http.Client) error {
+	switch {
+	case c.Fleet == nil:
+		return errors.New("gateway: Config.Fleet is required")
+	case c.Index == nil:
+		return errors.New("gateway: Config.Index is required")
+	case c.Policy == nil:
+		return errors.New("gateway: Config.Policy is required")
+	}
+	seen := map[string]bool{}
+	for _, m := range c.Models {
+		if m.Name == "" || seen[m.Name] {
+			return fmt.Errorf("gateway: model %q: want a name, and each only once", m.Name)
+		}
+		seen[m.Name] = true
+	}
+	c.Limits.setDefaults()
+	setDefault(&c.Records, 4096)
+	if c.Calibration == nil {
+		c.Calibration = router.NewCalibration(DefaultRates)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	if c.Tracer == nil {
+		c.Tracer = otel.Tracer("github.com/kvasir-ai/kvasir/gateway")
+	}
+	if c.OnRequest == nil {
+		c.OnRequest = func(Record) {}
+	}
+	if c.EngineTokenize == nil {
+		c.EngineTokenize = engineTokenize(client)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return nil
+}
+
+// DefaultRates are what predictions start from before anything was observed:
+// deliberately those of a slow machine, because a first observation that is
+// faster corrects them within one request, and pessimism about prefill only
+// makes the router reuse more.
+var DefaultRates = router.Rates{PrefillBaseMS: 5, PrefillPerTokenMS: 0.5}

@@ -1,0 +1,260 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+const (
+	headerRequestID     = "X-Request-Id"
+	headerRestoreBlocks = "X-Kvasir-Restore-Blocks"
+	headerWorker        = "X-Kvasir-Worker"
+	headerCachedTokens  = "X-Kvasir-Cached-Tokens"
+	headerPredictedTTFT = "X-Kvasir-Predicted-Ttft-Ms"
+
+	outcomeOK = "ok"
+)
+
+// Why a request's context ended, besides the client.
+var (
+	errTooLong = errors.New("the request took longer than the gateway allows")
+	errSilent  = errors.New("the worker was silent for too long")
+)
+
+// exchange is one inference request from its first byte to its record's end.
+// It belongs to its handler's goroutine.
+type exchange struct {
+	g        *Gateway
+	w        http.ResponseWriter
+	rc       *http.ResponseController
+	r        *http.Request
+	endpoint endpoint
+
+	id     string
+	entry  *entry
+	log    *slog.Logger
+	began  time.Time
+	span   trace.Span
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// silence cancels when an upstream says nothing for too long.
+	silence *time.Timer
+
+	q      *inference
+	prompt *promptTokens
+	tried  map[kv.WorkerID]bool
+
+	// sent is set once any of the answer is out: no retry after that.
+	sent       bool
+	answer     answer
+	dispatched time.Time // to the last worker tried
+	firstToken time.Time // zero: none seen
+	placed     *placement
+}
+
+// serve handles one chat or completion request.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
+	x := g.begin(w, r, e)
+	err := error(fail(CodeInternal, "", "internal error"))
+	defer func() {
+		if p := recover(); p != nil {
+			x.log.Error("a request's handler panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+		x.finish(err)
+	}()
+	if err = g.admission.enter(); err != nil {
+		return
+	}
+	defer g.admission.leave()
+	err = x.run()
+}
+
+func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, e endpoint) *exchange {
+	x := &exchange{g: g, w: w, rc: http.NewResponseController(w), r: r, endpoint: e, began: g.c.Now(), tried: map[kv.WorkerID]bool{}}
+	wanted := r.Header.Get(headerRequestID)
+	if !saneID(wanted) {
+		wanted = ""
+	}
+	x.entry = g.records.begin(wanted, Record{Time: x.began, Endpoint: string(e)})
+	x.id = x.entry.snapshot().RequestID
+	x.log = g.c.Log.With("request_id", x.id)
+	w.Header().Set(headerRequestID, x.id)
+
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx, x.span = g.c.Tracer.Start(ctx, "kvasir.request", trace.WithSpanKind(trace.SpanKindServer))
+	x.ctx, x.cancel = context.WithCancelCause(ctx)
+	return x
+}
+
+// run carries the request to its answer. After an error nothing more is sent
+// but the error itself.
+func (x *exchange) run() error {
+	g := x.g
+	g.budget.earn()
+	// A client that trickles its body holds no more than this.
+	_ = x.rc.SetReadDeadline(time.Now().Add(g.c.Limits.BodyTime)) // not every writer can
+	body, err := readBody(x.w, x.r, g.c.Limits.Body)
+	_ = x.rc.SetReadDeadline(time.Time{})
+	if err != nil {
+		return err
+	}
+	if x.q, err = parseInference(x.endpoint, body); err != nil {
+		return err
+	}
+	x.entry.update(func(r *Record) { r.Model, r.Stream = x.q.model, x.q.stream })
+	if err := g.models.check(x.q.model); err != nil {
+		return err
+	}
+	overall := time.AfterFunc(g.c.Limits.Request, func() { x.cancel(errTooLong) })
+	defer overall.Stop()
+	if x.q.stream {
+		x.silence = time.AfterFunc(g.c.Limits.FirstByte, func() { x.cancel(errSilent) })
+		defer x.silence.Stop()
+	}
+	ctx, span := g.c.Tracer.Start(x.ctx, "kvasir.tokenize")
+	x.prompt, err = g.tokenize(ctx, x.q)
+	span.End()
+	if err != nil {
+		return err
+	}
+	return x.dispatch()
+}
+
+// dispatch tries workers until one answers, within the retry budget.
+func (x *exchange) dispatch() (err error) {
+	for {
+		p, b, placing := x.place()
+		if placing != nil {
+			if err == nil {
+				return placing
+			}
+			return err // of the last worker tried: there is no other
+		}
+		x.placed = p
+		x.tried[p.worker.ID()] = true
+		var again bool
+		err, again = x.try(p, b)
+		if err == nil {
+			return nil
+		}
+		if !again || x.sent || x.ctx.Err() != nil || len(x.tried) > x.g.c.Limits.Retries || !x.g.budget.spend() {
+			return err
+		}
+		x.g.metrics.retries.WithLabelValues(x.q.model).Inc()
+		x.entry.update(func(r *Record) {
+			r.Failed = append(r.Failed, FailedAttempt{Worker: p.worker.ID(), Why: err.Error()})
+			r.Onboard = nil
+		})
+		x.log.Warn("trying another worker", "failed", p.worker.ID(), "error", err)
+	}
+}
+
+// ended says why the context is over, as the error to answer.
+func (x *exchange) ended() *Error {
+	switch cause := context.Cause(x.ctx); cause {
+	case errTooLong, errSilent:
+		return fail(CodeDeadlineExceeded, "", "%v", cause)
+	default:
+		return fail(CodeClientClosed, "", "the client closed the connection").because(cause)
+	}
+}
+
+// setHeaders tells what was decided, on answers and errors alike.
+func (x *exchange) setHeaders() {
+	if x.placed == nil {
+		return
+	}
+	h := x.w.Header()
+	c := x.entry.snapshot().winner()
+	h.Set(headerWorker, string(c.Worker))
+	h.Set(headerCachedTokens, itoa(c.CachedTokens))
+	h.Set(headerPredictedTTFT, formatMS(c.TTFTMS))
+}
+
+// finish answers an error if there is one to answer, and closes the books.
+func (x *exchange) finish(err error) {
+	status, outcome := http.StatusOK, outcomeOK
+	if err != nil {
+		e := asError(err)
+		status, outcome = e.Status(), string(e.Code)
+		x.answerError(e)
+	}
+	x.cancel(nil)
+	now := x.g.c.Now()
+	x.answer.end()
+	x.entry.update(func(r *Record) {
+		r.Done, r.Status, r.Outcome, r.Finish, r.Usage = true, status, outcome, x.answer.finish, x.answer.usage
+		r.DurationMS = milliseconds(now.Sub(x.began))
+		if ms, ok := x.observedTTFT(now); ok {
+			r.ObservedTTFTMS = &ms
+		}
+	})
+	x.g.records.end(x.entry)
+	r := x.entry.snapshot()
+	x.g.learn(x, &r)
+	x.g.metrics.request(&r, x)
+	x.span.SetAttributes(recordAttributes(&r)...)
+	x.span.End()
+	x.access(&r, err)
+	x.g.c.OnRequest(r)
+}
+
+// answerError sends e in the form that what was sent before allows.
+func (x *exchange) answerError(e *Error) {
+	switch {
+	case e.Code == CodeClientClosed:
+		return
+	case e.sent:
+		return
+	case !x.sent:
+		x.setHeaders()
+		e.write(x.w)
+	case x.q.stream:
+		_, _ = x.w.Write(e.event())
+	}
+	_ = x.rc.Flush() // the answer is complete: don't let the rest of finish delay it
+}
+
+// observedTTFT is the time from dispatch to the first token, if that was seen:
+// in a stream, or as the whole of an answer of one token.
+func (x *exchange) observedTTFT(now time.Time) (float64, bool) {
+	switch {
+	case !x.firstToken.IsZero():
+		return milliseconds(x.firstToken.Sub(x.dispatched)), true
+	case x.answer.done && x.answer.usage != nil && x.answer.usage.CompletionTokens == 1 && !x.q.stream:
+		return milliseconds(now.Sub(x.dispatched)), true
+	}
+	return 0, false
+}
+
+// access is the request's line in the log. It holds no prompt text.
+func (x *exchange) access(r *Record, err error) {
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("endpoint", r.Endpoint), slog.String("model", r.Model), slog.Int("status", r.Status),
+		slog.String("outcome", r.Outcome), slog.Bool("stream", r.Stream), slog.Int("tokens", r.Tokens),
+		slog.String("worker", string(r.Chosen)), slog.Float64("duration_ms", r.DurationMS),
+	}
+	if c := r.winner(); c != nil {
+		attrs = append(attrs, slog.Int("cached_tokens", c.CachedTokens), slog.Float64("predicted_ttft_ms", c.TTFTMS))
+	}
+	if r.ObservedTTFTMS != nil {
+		attrs = append(attrs, slog.Float64("ttft_ms", *r.ObservedTTFTMS))
+	}
+	if err != nil {
+		if r.Status >= 500 {
+			level = slog.LevelWarn
+		}
+		attrs = append(attrs, slog.Any("error", err))
+	}
+	x.log.LogAttrs(x.ctx, level, "request", attrs...)
+}

@@ -1,0 +1,67 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/router"
+)
+
+// Gateway serves the OpenAI API in front of a fleet. Its methods may be called
+// from any goroutine.
+type Gateway struct {
+	c         Config
+	transport *http.Transport
+	client    *http.Client
+	models    *models
+	contexts  *contexts
+	admission admission
+	budget    *retryBudget
+	records   *records
+	metrics   *metrics
+
+	// placing guards the router's state: policy, calibration, ledger and loads.
+	placing sync.Mutex
+	ledger  *router.Ledger
+	loads   *loads
+}
+
+// New makes a gateway. It loads the configured tokenizers and starts nothing.
+func New(c Config) (*Gateway, error) {
+	transport := newTransport()
+	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	if err := c.setDefaults(client); err != nil {
+		return nil, err
+	}
+	ms, err := newModels(&c)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		c: c, transport: transport, client: client, models: ms,
+		contexts:  &contexts{client: client, now: c.Now, known: map[kv.WorkerID]*contextLength{}},
+		admission: admission{most: c.Limits.InFlight},
+		budget:    newRetryBudget(),
+		records:   newRecords(c.Records),
+		ledger:    router.NewLedger(),
+		loads:     newLoads(),
+	}
+	g.metrics = newMetrics(g, c.Registry)
+	return g, nil
+}
+
+// Drain turns readiness off, keeps serving for Limits.DrainDelay, then refuses
+// new inference requests and returns once those in flight have ended, or with
+// ctx's error when it is over first.
+func (g *Gateway) Drain(ctx context.Context) error {
+	err := g.admission.drain(ctx, g.c.Limits.DrainDelay)
+	g.transport.CloseIdleConnections()
+	return err
+}
+
+// Close lets go of the connections to engines. Call it when nothing is served
+// any more.
+func (g *Gateway) Close() { g.transport.CloseIdleConnections() }

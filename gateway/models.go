@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
+	"github.com/kvasir-ai/kvasir/gateway/tokenizer"
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/workers"
+)
+
+// language is what turns a model's requests into tokens.
+type language struct {
+	tokenizer *tokenizer.Tokenizer
+	template  *chattemplate.Template // nil: the model has none
+}
+
+// models knows the names that are served and their languages.
+type models struct {
+	configured map[string]string // name -> tokenizer path, "" if none was given
+	fleet      *workers.Fleet
+	log        *slog.Logger
+
+	mu     sync.Mutex
+	loaded map[string]func() (*language, error) // by path, loaded once
+}
+
+// newModels loads the configured tokenizers, so that a wrong path is an error
+// at start and not at the first request.
+func newModels(c *Config) (*models, error) {
+	ms := &models{
+		configured: make(map[string]string, len(c.Models)), fleet: c.Fleet, log: c.Log,
+		loaded: map[string]func() (*language, error){},
+	}
+	for _, m := range c.Models {
+		ms.configured[m.Name] = m.Tokenizer
+		if m.Tokenizer == "" {
+			continue
+		}
+		if _, err := ms.load(m.Tokenizer); err != nil {
+			return nil, fmt.Errorf("gateway: model %q: %w", m.Name, err)
+		}
+	}
+	return ms, nil
+}
+
+func (ms *models) load(path string) (*language, error) {
+	ms.mu.Lock()
+	once := ms.loaded[path]
+	if once == nil {
+		once = sync.OnceValues(func() (*language, error) { return loadLanguage(path) })
+		ms.loaded[path] = once
+	}
+	ms.mu.Unlock()
+	return once()
+}
+
+func loadLanguage(path string) (*language, error) {
+	t, err := tokenizer.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &language{tokenizer: t}
+	if src := t.ChatTemplate(); src != "" {
+		if l.template, err = chattemplate.Parse(src); err != nil {
+			return nil, fmt.Errorf("chat template of %s: %w", path, err)
+		}
+	}
+	return l, nil
+}
+
+// language is how name's prompts become tokens; nil: only its engine knows.
+func (ms *models) language(name string) *language {
+	path := ms.configured[name]
+	if path == "" {
+		path = ms.announced(name)
+	}
+	if path == "" {
+		return nil
+	}
+	l, err := ms.load(path)
+	if err != nil {
+		// New refused configured paths that don't load; this one is a worker's.
+		ms.log.Debug("the tokenizer that a worker names cannot be used; its engine is asked instead",
+			"model", name, "tokenizer", path, "error", err)
+		return nil
+	}
+	return l
+}
+
+func (ms *models) announced(name string) string {
+	for _, w := range ms.fleet.Workers() {
+		if info := w.Info(); info.Model == name && info.Tokenizer != "" {
+			return info.Tokenizer
+		}
+	}
+	return ""
+}
+
+// names are all models that are configured or served, sorted.
+func (ms *models) names() []string {
+	set := map[string]bool{}
+	for name := range ms.configured {
+		set[name] = true
+	}
+	for _, w := range ms.fleet.Workers() {
+		if name := w.Info().Model; name != "" {
+			set[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// check refuses a name that nobody serves.
+func (ms *models) check(name string) error {
+	names := ms.names()
+	if slices.Contains(names, name) {
+		return nil
+	}
+	list := strings.Join(names, ", ")
+	if list == "" {
+		list = "none yet"
+	}
+	return fail(CodeModelNotFound, "model", "the model %q does not exist; available: %s", name, list)
+}
+
+// contexts remembers each engine's context length.
+type contexts struct {
+	client *http.Client
+	now    func() time.Time
+
+	mu    sync.Mutex
+	known map[kv.WorkerID]*contextLength
+}
+
+type contextLength struct {
+	mu     sync.Mutex
+	url    string
+	tokens int
+	asked  time.Time
+}
+
+// of is w's longest context in tokens, 0 if unknown. The first call for a
+// worker asks its engine; a failure is not repeated for a while.
+func (cs *contexts) of(ctx context.Context, w *workers.Worker) int {
+	info := w.Info()
+	cs.mu.Lock()
+	l := cs.known[info.ID]
+	if l == nil {
+		l = &contextLength{}
+		cs.known[info.ID] = l
+	}
+	cs.mu.Unlock()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.url == info.URL && (l.tokens > 0 || cs.now().Sub(l.asked) < 10*time.Second) {
+		return l.tokens
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	l.tokens = cs.ask(ctx, info)
+	l.url, l.asked = info.URL, cs.now()
+	return l.tokens
+}
+
+func (cs *contexts) ask(ctx context.Context, info workers.Info) int {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, engineURL(info.URL, "/v1/models"), nil)
+	if err != nil {
+		return 0
+	}
+	resp, err := cs.client.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	var list struct {
+		Data []struct {
+			ID          string `json:"id"`
+			MaxModelLen int    `json:"max_model_len"`
+		} `json:"data"`
+	}
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&list) != nil {
+		return 0
+	}
+	for _, m := range list.Data {
+		if m.ID == info.Model {
+			return m.MaxModelLen
+		}
+	}
+	return 0
+}
+
+func engineURL(base, path string) string { return strings.TrimSuffix(base, "/") + path }

@@ -1,0 +1,209 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Who counted a prompt's tokens.
+const (
+	fromGateway = "gateway"
+	fromClient  = "client"
+	fromEngine  = "engine"
+	fromNobody  = "none"
+)
+
+// promptTokens is a request's prompt as the router sees it.
+type promptTokens struct {
+	// tokens of the prompt, of the first one if there are several; nil if
+	// unknown.
+	tokens []uint32
+	// total over all prompts.
+	total int
+	from  string
+	// batch is set when there are several prompts: a restore plan names blocks
+	// of one, so there is none.
+	batch bool
+
+	// hashes of the full blocks, for blockSize.
+	blockSize int
+	root      kv.Hash
+	hashes    []kv.Hash
+}
+
+// chain hashes the prompt into blocks, once for a block size.
+func (p *promptTokens) chain(model, salt string, blockSize int) {
+	if p.tokens == nil || p.blockSize == blockSize {
+		return
+	}
+	p.blockSize = blockSize
+	p.root = kv.RootSpec{Model: model, Salt: salt, BlockSize: blockSize}.Hash()
+	p.hashes = kv.Chain(make([]kv.Hash, 0, len(p.tokens)/blockSize), p.root, p.tokens, blockSize)
+}
+
+// tokenize finds the exact tokens of q's prompt. What can't be known exactly
+// is left out, with the reason counted, and the request is routed by load.
+func (g *Gateway) tokenize(ctx context.Context, q *inference) (*promptTokens, error) {
+	if q.opaque != "" {
+		return g.untokenized(q, q.opaque), nil
+	}
+	p := &promptTokens{from: fromGateway}
+	l := g.models.language(q.model)
+	switch {
+	case q.endpoint == endpointCompletion && (l != nil || allTokens(q.prompts)):
+		q.encodePrompts(p, l)
+	case q.endpoint == endpointChat && l != nil && l.template != nil:
+		text, reason, err := renderChat(l, q, g.c.Now)
+		if err != nil {
+			return nil, err
+		}
+		if reason != "" {
+			return g.untokenized(q, reason), nil
+		}
+		p.tokens = l.tokenizer.Encode(nil, text, q.addSpecial)
+		p.total = len(p.tokens)
+	default:
+		return g.tokenizeAtEngine(ctx, q), nil
+	}
+	return p, q.truncate(p)
+}
+
+// truncate applies truncate_prompt_tokens as engines do: the last n are kept.
+func (q *inference) truncate(p *promptTokens) error {
+	n, err := q.fields.count(fieldTruncatePrompt, -1, 0)
+	if err == nil && n > 0 && len(p.tokens) > n {
+		p.total -= len(p.tokens) - n
+		p.tokens = p.tokens[len(p.tokens)-n:]
+	}
+	return err
+}
+
+func allTokens(prompts []prompt) bool {
+	for _, p := range prompts {
+		if p.tokens == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (q *inference) encodePrompts(p *promptTokens, l *language) {
+	if allTokens(q.prompts) {
+		p.from = fromClient
+	}
+	for i, one := range q.prompts {
+		ids := one.tokens
+		if ids == nil {
+			ids = l.tokenizer.Encode(nil, one.text, q.addSpecial)
+		}
+		if i == 0 {
+			p.tokens = ids
+		}
+		p.total += len(ids)
+	}
+	p.batch = len(q.prompts) > 1
+}
+
+// renderChat is the prompt's text, or the reason why only the engine can make
+// it. A template that refuses the request is the client's error.
+func renderChat(l *language, q *inference, now clock) (text, reason string, err error) {
+	text, err = l.template.RenderChat(chattemplate.Chat{
+		Messages:             q.fields[fieldMessages],
+		Tools:                q.fields[fieldTools],
+		Documents:            q.fields[fieldDocuments],
+		AddGenerationPrompt:  q.addGenerationPrompt,
+		ContinueFinalMessage: q.continueFinalMessage,
+		Kwargs:               q.templateKwargs(),
+		SpecialTokens:        l.tokenizer.SpecialTokens(),
+		Now:                  now(),
+	})
+	var invalid *chattemplate.InvalidError
+	var broken *chattemplate.Error
+	switch {
+	case err == nil:
+		return text, "", nil
+	case errors.Is(err, chattemplate.ErrUnsupportedContent):
+		return "", "multimodal", nil
+	case errors.As(err, &invalid):
+		return "", "", fail(CodeInvalidMessages, invalid.Param, "%v", invalid.Err)
+	case errors.As(err, &broken) && broken.Kind == "TemplateError":
+		// raise_exception: the template's own words for the client.
+		return "", "", fail(CodeInvalidMessages, "messages", "the model's chat template refused the messages: %s", broken.Message)
+	}
+	// A template that we can't run: the engine may, or will say why not.
+	return "", "template", nil
+}
+
+// templateKwargs are the request's template arguments. Engines pass
+// reasoning_effort on to the template like one of them.
+func (q *inference) templateKwargs() json.RawMessage {
+	kwargs, effort := q.fields[fieldTemplateKwargs], q.fields[fieldReasoningEffort]
+	if effort == nil {
+		return kwargs
+	}
+	merged := append([]byte(`{"reasoning_effort":`), effort...)
+	if rest := bytes.TrimLeft(kwargs[min(1, len(kwargs)):], " \t\r\n"); len(rest) > 0 && rest[0] != '}' {
+		return append(append(merged, ','), rest...)
+	}
+	return append(merged, '}')
+}
+
+func (g *Gateway) untokenized(q *inference, reason string) *promptTokens {
+	g.metrics.untokenized.WithLabelValues(q.model, reason).Inc()
+	return &promptTokens{from: fromNobody}
+}
+
+// tokenizeAtEngine asks a ready engine for the tokens.
+func (g *Gateway) tokenizeAtEngine(ctx context.Context, q *inference) *promptTokens {
+	ready := g.serving(q.model, nil)
+	if len(ready) == 0 {
+		return &promptTokens{from: fromNobody} // placing will say so
+	}
+	if q.endpoint == endpointCompletion && len(q.prompts) > 1 {
+		return g.untokenized(q, "batch")
+	}
+	tokens, err := g.c.EngineTokenize(ctx, ready[0].Info().URL, q.body)
+	if err != nil {
+		g.c.Log.Debug("the engine did not tokenize; routing by load", "model", q.model, "worker", ready[0].Info().ID, "error", err)
+		return g.untokenized(q, "no_tokenizer")
+	}
+	return &promptTokens{tokens: tokens, total: len(tokens), from: fromEngine}
+}
+
+// engineTokenize asks vLLM's /tokenize, which takes the body of a chat or
+// completion request as it is.
+func engineTokenize(client *http.Client) func(context.Context, string, []byte) ([]uint32, error) {
+	return func(ctx context.Context, url string, body []byte) ([]uint32, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, engineURL(url, "/tokenize"), bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("/tokenize answered %s", resp.Status)
+		}
+		var answer struct {
+			Tokens []uint32 `json:"tokens"`
+		}
+		if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&answer); err != nil {
+			return nil, fmt.Errorf("/tokenize: %w", err)
+		}
+		if len(answer.Tokens) == 0 {
+			return nil, errors.New("/tokenize answered no tokens")
+		}
+		return answer.Tokens, nil
+	}
+}

@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// maxEvent bounds one event of a stream; prompt_token_ids of a long context
+// come in one.
+const maxEvent = 32 << 20
+
+// relayBuffers hold what was read of a stream and is not yet sent.
+var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// errCut is a stream that ended before "[DONE]".
+var errCut = errors.New("the stream ended before [DONE]")
+
+// relayStream passes a stream on in whole events, one write and flush for each
+// read, and watches it for first token and usage. Because only whole events
+// are sent, a worker that dies before its first leaves the client's answer
+// unbegun, and one that dies later is followed by a well-formed error event.
+func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response) (err error, again bool) {
+	pooled := relayBuffers.Get().(*[]byte)
+	defer relayBuffers.Put(pooled)
+	buf, n := *pooled, 0 // buf[:n] is read and not sent: less than an event
+	for {
+		if n == len(buf) {
+			if n >= maxEvent {
+				return x.streamCut(p, errors.New("an event is too large"))
+			}
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+		m, readErr := resp.Body.Read(buf[n:])
+		// A blank line may begin up to two bytes before what is new.
+		known := max(0, n-2)
+		n += m
+		if end := eventsEnd(buf[:n], known); end > 0 {
+			if err := x.passEvents(p, b, resp, buf[:end]); err != nil {
+				return err, false
+			}
+			n = copy(buf, buf[end:n])
+		}
+		if readErr != nil {
+			return x.streamEnd(p, b, resp, buf[:n], readErr)
+		}
+	}
+}
+
+// passEvents sends whole events to the client.
+func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, events []byte) error {
+	x.answer.events(events)
+	if x.answer.first && x.firstToken.IsZero() {
+		x.firstToken = x.g.c.Now()
+		b.firstToken()
+	}
+	if !x.sent {
+		x.beginAnswer(resp)
+		p.worker.ReportSuccess()
+	}
+	x.silence.Reset(x.g.c.Limits.Idle)
+	if _, err := x.w.Write(events); err != nil {
+		return x.clientGone(err)
+	}
+	if err := x.rc.Flush(); err != nil {
+		return x.clientGone(err)
+	}
+	return nil
+}
+
+// streamEnd judges how an upstream's stream ended; rest is an event without its
+// blank line.
+func (x *exchange) streamEnd(p *placement, b *booking, resp *http.Response, rest []byte, readErr error) (err error, again bool) {
+	if readErr == io.EOF && len(rest) > 0 {
+		if err := x.passEvents(p, b, resp, rest); err != nil {
+			return err, false
+		}
+	}
+	switch {
+	case x.answer.failed:
+		// The client has the engine's own error event.
+		e := fail(CodeUpstreamFailed, "", "worker %s sent an error within its stream", p.worker.ID())
+		e.sent = x.sent
+		return e, false
+	case readErr == io.EOF && x.answer.done:
+		return nil, false
+	case readErr == io.EOF:
+		readErr = errCut
+	}
+	return x.streamCut(p, readErr)
+}
+
+func (x *exchange) streamCut(p *placement, cause error) (error, bool) {
+	return x.upstreamError(p, "broke off its stream", cause)
+}
+
+// relayWhole passes an answer on that is not a stream. It is complete before
+// any of it is sent, so a worker that dies within it can be replaced.
+func (x *exchange) relayWhole(p *placement, resp *http.Response) (err error, again bool) {
+	limit := x.g.c.Limits.Answer
+	var body []byte
+	if resp.ContentLength >= 0 && resp.ContentLength <= limit {
+		body = make([]byte, resp.ContentLength)
+		_, err = io.ReadFull(resp.Body, body)
+	} else {
+		body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	}
+	if err != nil {
+		return x.upstreamError(p, "broke off its answer", err)
+	}
+	if int64(len(body)) > limit {
+		return fail(CodeUpstreamFailed, "", "worker %s answered more than the %d bytes that this gateway takes", p.worker.ID(), limit), false
+	}
+	p.worker.ReportSuccess()
+	x.answer.unary(body)
+	x.beginAnswer(resp)
+	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := x.w.Write(body); err != nil {
+		return x.clientGone(err), false
+	}
+	_ = x.rc.Flush() // not every writer can; the handler's end flushes too
+	return nil, false
+}
+
+// beginAnswer sends the header. From here on the answer is this worker's.
+func (x *exchange) beginAnswer(resp *http.Response) {
+	h := x.w.Header()
+	for name, values := range resp.Header {
+		if passes(name) {
+			h[name] = values
+		}
+	}
+	x.setHeaders()
+	x.sent = true
+	x.w.WriteHeader(resp.StatusCode)
+}
+
+// passes reports whether an engine's header is for the client. Those of the
+// connection are not, nor is what the gateway says itself.
+func passes(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Content-Length", "Date", "Server", headerRequestID, headerWorker, headerCachedTokens, headerPredictedTTFT:
+		return false
+	}
+	return true
+}
+
+// clientGone ends an exchange whose client doesn't take its answer.
+func (x *exchange) clientGone(err error) error {
+	if x.ctx.Err() != nil {
+		return x.ended()
+	}
+	return fail(CodeClientClosed, "", "the client closed the connection").because(err)
+}

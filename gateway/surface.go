@@ -1,0 +1,178 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	openai "github.com/sashabaranov/go-openai"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/router"
+	"github.com/kvasir-ai/kvasir/workers"
+)
+
+// modelCard is OpenAI's model with vLLM's context length.
+type modelCard struct {
+	openai.Model
+	MaxModelLen int `json:"max_model_len,omitempty"`
+}
+
+func (g *Gateway) card(c *gin.Context, name string) modelCard {
+	m := modelCard{Model: openai.Model{ID: name, Object: "model", OwnedBy: "kvasir", Root: name, Permission: []openai.Permission{}}}
+	for _, w := range g.serving(name, nil) {
+		m.MaxModelLen = max(m.MaxModelLen, g.contexts.of(c.Request.Context(), w))
+	}
+	return m
+}
+
+func (g *Gateway) listModels(c *gin.Context) {
+	list := struct {
+		Object string      `json:"object"`
+		Data   []modelCard `json:"data"`
+	}{"list", []modelCard{}}
+	for _, name := range g.models.names() {
+		list.Data = append(list.Data, g.card(c, name))
+	}
+	g.answer(c, list)
+}
+
+func (g *Gateway) getModel(c *gin.Context) {
+	name := strings.TrimPrefix(c.Param("id"), "/")
+	if err := g.models.check(name); err != nil {
+		respond(c, err)
+		return
+	}
+	g.answer(c, g.card(c, name))
+}
+
+// answer sends v as JSON.
+func (g *Gateway) answer(c *gin.Context, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		g.c.Log.Error("an answer can't be written as JSON", "path", c.FullPath(), "error", err)
+		respond(c, fail(CodeInternal, "", "internal error"))
+		return
+	}
+	writeJSON(c.Writer, http.StatusOK, b)
+}
+
+// workerView is one entry of /kvasir/v1/workers.
+type workerView struct {
+	workers.Info
+	State           string            `json:"state"`
+	Ready           bool              `json:"ready"`
+	EventsConnected bool              `json:"events_connected"`
+	Silent          bool              `json:"silent"`
+	Load            router.Load       `json:"load"`
+	Rates           router.Rates      `json:"rates"`
+	Prediction      router.ErrorStats `json:"prediction_error"`
+}
+
+func (g *Gateway) listWorkers(c *gin.Context) {
+	views := []workerView{}
+	for _, w := range g.c.Fleet.Workers() {
+		v := workerView{Info: w.Info(), State: w.State(), Ready: w.Ready(), EventsConnected: w.EventsConnected(), Silent: w.Silent()}
+		g.placing.Lock()
+		stats := w.Stats()
+		v.Rates = g.c.Calibration.Rates(v.ID)
+		v.Prediction = g.c.Calibration.Errors(v.ID)
+		v.Load = g.loads.of(v.ID, &stats, &v.Rates, g.ledger, g.c.Now())
+		g.placing.Unlock()
+		views = append(views, v)
+	}
+	g.answer(c, gin.H{"workers": views})
+}
+
+func (g *Gateway) listDecisions(c *gin.Context) error {
+	n := 50
+	if s := c.Query("limit"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil || n < 1 {
+			return fail(CodeInvalidValue, "limit", `"limit" must be a positive number`)
+		}
+	}
+	g.answer(c, gin.H{"decisions": g.records.latest(n)})
+	return nil
+}
+
+func (g *Gateway) getDecision(c *gin.Context) error {
+	r, ok := g.records.find(c.Param("id"))
+	if !ok {
+		return fail(CodeDecisionNotFound, "id", "no decision %q among the last %d", c.Param("id"), g.c.Records)
+	}
+	g.answer(c, r)
+	return nil
+}
+
+func (g *Gateway) showIndex(c *gin.Context) {
+	s := g.c.Index.Stats()
+	g.answer(c, gin.H{
+		"workers": s.Workers, "blocks": s.Blocks, "orphans": s.Orphans, "bytes": s.Bytes, "tiers": router.TierBlocks(s.Tiers),
+	})
+}
+
+// tierView is one tier of one worker's block manager.
+type tierView struct {
+	Tier kv.Tier           `json:"tier"`
+	Use  workers.TierStats `json:"use"`
+	Link workers.LinkStats `json:"link"`
+}
+
+func (g *Gateway) listTiers(c *gin.Context) {
+	type view struct {
+		Worker      kv.WorkerID `json:"worker"`
+		BlockBytes  int         `json:"block_bytes"`
+		SharedStore string      `json:"shared_store,omitempty"`
+		Tiers       []tierView  `json:"tiers"`
+	}
+	views := []view{}
+	for _, w := range g.c.Fleet.Workers() {
+		s := w.Stats()
+		v := view{Worker: w.ID(), BlockBytes: s.BlockBytes, SharedStore: s.SharedStore, Tiers: []tierView{}}
+		for t := range kv.NumTiers {
+			if s.Tiers[t] != (workers.TierStats{}) || s.Links[t] != (workers.LinkStats{}) {
+				v.Tiers = append(v.Tiers, tierView{Tier: t, Use: s.Tiers[t], Link: s.Links[t]})
+			}
+		}
+		views = append(views, v)
+	}
+	g.answer(c, gin.H{"workers": views})
+}
+
+// explain decides about the body of a chat or completion request as if it had
+// come now, without dispatching it.
+func (g *Gateway) explain(c *gin.Context) error {
+	body, err := readBody(c.Writer, c.Request, g.c.Limits.Body)
+	if err != nil {
+		return err
+	}
+	fs, err := findFields(body)
+	if err != nil {
+		return err
+	}
+	e := endpointChat
+	if fs.has(fieldPrompt) && !fs.has(fieldMessages) {
+		e = endpointCompletion
+	}
+	x := &exchange{g: g, endpoint: e, ctx: c.Request.Context(), entry: &entry{r: Record{Time: g.c.Now(), Endpoint: string(e)}}}
+	if x.q, err = parseInference(e, body); err != nil {
+		return err
+	}
+	x.entry.r.Model, x.entry.r.Stream = x.q.model, x.q.stream
+	if err := g.models.check(x.q.model); err != nil {
+		return err
+	}
+	if x.prompt, err = g.tokenize(x.ctx, x.q); err != nil {
+		return err
+	}
+	ready, err := x.candidates()
+	if err != nil {
+		return err
+	}
+	x.decide(ready, nil)
+	g.answer(c, x.entry.snapshot())
+	return nil
+}
