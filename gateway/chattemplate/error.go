@@ -2,6 +2,27 @@ package chattemplate
 
 import "fmt"
 
+// Names of the Python exceptions that rendering can end with.
+const (
+	kindSyntax    = "TemplateSyntaxError"
+	kindAssertion = "TemplateAssertionError"
+	kindTemplate  = "TemplateError"
+	kindRuntime   = "TemplateRuntimeError"
+	kindUndefined = "UndefinedError"
+	kindSecurity  = "SecurityError"
+	kindFilterArg = "FilterArgumentError"
+	kindType      = "TypeError"
+	kindValue     = "ValueError"
+	kindKey       = "KeyError"
+	kindIndex     = "IndexError"
+	kindOverflow  = "OverflowError"
+	kindZeroDiv   = "ZeroDivisionError"
+	kindRecursion = "RecursionError"
+	kindAssert    = "AssertionError"
+	kindJSON      = "JSONDecodeError"
+	kindLimit     = "LimitError" // a bound of this package, see limits.go
+)
+
 // Error is a template that cannot be parsed or rendered.
 type Error struct {
 	Kind    string // the Python exception's name, such as TemplateSyntaxError or UndefinedError
@@ -14,4 +35,48 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("chat template line %d: %s: %s", e.Line, e.Kind, e.Message)
 	}
 	return "chat template: " + e.Kind + ": " + e.Message
+}
+
+// raise ends the parsing or rendering in progress. Like Python's, our evaluator has
+// an error in nearly every operation; a panic that never leaves the package (see
+// catch) keeps each of them one expression, as text/template does.
+func raise(kind, format string, args ...any) {
+	panic(&Error{Kind: kind, Message: fmt.Sprintf(format, args...)})
+}
+
+// catch turns a raise into *err. Any other panic goes on.
+func catch(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case *Error:
+		*err = p
+	default:
+		panic(p)
+	}
+}
+
+// try runs f and returns the error it raised, if that is one of kinds; others go on.
+func try(f func(), kinds ...string) (raised *Error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if e, ok := p.(*Error); ok {
+			for _, k := range kinds {
+				if e.Kind == k {
+					raised = e
+					return
+				}
+			}
+		}
+		panic(p)
+	}()
+	f()
+	return nil
+}
+
+// raiseAt is raise for a known line of the template.
+func raiseAt(line int, kind, format string, args ...any) {
+	panic(&Error{Kind: kind, Line: line, Message: fmt.Sprintf(format, args...)})
 }

@@ -1,8 +1,272 @@
 package chattemplate
 
+import (
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
 // FromJSON reads a JSON document as Python's json.loads does: key order is kept
 // (of duplicate keys the last value wins, in the first one's place), integers have
-// any size, and NaN, Infinity and -Infinity are accepted.
-func FromJSON(b []byte) (Value, error) {
-	return nil, &Error{Kind: "NotImplementedError", Message: "JSON is not available yet"}
+// any size, and NaN, Infinity and -Infinity are accepted. Text that UTF-8 cannot
+// hold, such as half a surrogate pair, is an error: no prompt could carry it.
+func FromJSON(b []byte) (v Value, err error) {
+	defer catch(&err)
+	if !utf8.Valid(b) {
+		raise(kindJSON, "the document is not valid UTF-8")
+	}
+	p := jsonParser{s: string(b)}
+	p.space()
+	v = p.value(0)
+	p.space()
+	if p.i < len(p.s) {
+		p.fail("extra data")
+	}
+	return v, nil
+}
+
+type jsonParser struct {
+	s string
+	i int
+}
+
+func (p *jsonParser) fail(what string) {
+	raise(kindJSON, "%s at byte %d", what, p.i)
+}
+
+func (p *jsonParser) space() {
+	for p.i < len(p.s) {
+		switch p.s[p.i] {
+		case ' ', '\t', '\n', '\r':
+			p.i++
+		default:
+			return
+		}
+	}
+}
+
+func (p *jsonParser) peek() byte {
+	if p.i < len(p.s) {
+		return p.s[p.i]
+	}
+	return 0
+}
+
+func (p *jsonParser) literal(word string) bool {
+	if strings.HasPrefix(p.s[p.i:], word) {
+		p.i += len(word)
+		return true
+	}
+	return false
+}
+
+func (p *jsonParser) value(depth int) Value {
+	checkDepth(depth)
+	switch c := p.peek(); c {
+	case '"':
+		return str(p.str())
+	case '{':
+		return p.object(depth)
+	case '[':
+		return p.array(depth)
+	}
+	switch {
+	case p.literal("null"):
+		return none
+	case p.literal("true"):
+		return boolean(true)
+	case p.literal("false"):
+		return boolean(false)
+	case p.literal("NaN"):
+		return float(math.NaN())
+	case p.literal("Infinity"):
+		return float(math.Inf(1))
+	case p.literal("-Infinity"):
+		return float(math.Inf(-1))
+	}
+	return p.number()
+}
+
+func (p *jsonParser) object(depth int) Value {
+	d := &dict{}
+	p.i++
+	if p.space(); p.peek() == '}' {
+		p.i++
+		return d
+	}
+	for {
+		p.space()
+		if p.peek() != '"' {
+			p.fail("expected a property name in double quotes")
+		}
+		key := str(p.str())
+		if p.space(); p.peek() != ':' {
+			p.fail("expected ':'")
+		}
+		p.i++
+		p.space()
+		d.set(key, p.value(depth+1))
+		p.space()
+		switch p.peek() {
+		case ',':
+			p.i++
+		case '}':
+			p.i++
+			return d
+		default:
+			p.fail("expected ',' or '}'")
+		}
+	}
+}
+
+func (p *jsonParser) array(depth int) Value {
+	l := &list{}
+	p.i++
+	if p.space(); p.peek() == ']' {
+		p.i++
+		return l
+	}
+	for {
+		p.space()
+		l.items = append(l.items, p.value(depth+1))
+		p.space()
+		switch p.peek() {
+		case ',':
+			p.i++
+		case ']':
+			p.i++
+			return l
+		default:
+			p.fail("expected ',' or ']'")
+		}
+	}
+}
+
+func (p *jsonParser) digits() int {
+	start := p.i
+	for p.i < len(p.s) && p.s[p.i] >= '0' && p.s[p.i] <= '9' {
+		p.i++
+	}
+	return p.i - start
+}
+
+func (p *jsonParser) number() Value {
+	start := p.i
+	if p.peek() == '-' {
+		p.i++
+	}
+	if p.peek() == '0' {
+		p.i++
+	} else if p.digits() == 0 {
+		p.i = start
+		p.fail("expected a value")
+	}
+	intEnd := p.i
+	if p.peek() == '.' {
+		p.i++
+		if p.digits() == 0 {
+			p.i = intEnd
+		}
+	}
+	if mark := p.i; p.peek() == 'e' || p.peek() == 'E' {
+		p.i++
+		if p.peek() == '+' || p.peek() == '-' {
+			p.i++
+		}
+		if p.digits() == 0 {
+			p.i = mark
+		}
+	}
+	word := p.s[start:p.i]
+	if p.i > intEnd {
+		f, _ := strconv.ParseFloat(word, 64) // out of range is an infinity, as in Python
+		return float(f)
+	}
+	if n, err := strconv.ParseInt(word, 10, 64); err == nil {
+		return integer(n)
+	}
+	if len(strings.TrimPrefix(word, "-")) > maxIntDigits {
+		raise(kindValue, "integer of more than %d digits", maxIntDigits)
+	}
+	n, _ := new(big.Int).SetString(word, 10)
+	return normInt(n)
+}
+
+// str reads a string at its opening quote.
+func (p *jsonParser) str() string {
+	p.i++
+	start := p.i
+	for p.i < len(p.s) && p.s[p.i] != '"' && p.s[p.i] != '\\' && p.s[p.i] >= ' ' {
+		p.i++
+	}
+	if p.peek() == '"' {
+		p.i++
+		return p.s[start : p.i-1]
+	}
+	b := []byte(p.s[start:p.i])
+	for {
+		if p.i >= len(p.s) {
+			p.fail("unterminated string")
+		}
+		switch c := p.s[p.i]; {
+		case c == '"':
+			p.i++
+			return string(b)
+		case c == '\\':
+			p.i++
+			b = p.escape(b)
+		case c < ' ':
+			p.fail("control character in a string")
+		default:
+			b = append(b, c)
+			p.i++
+		}
+	}
+}
+
+func (p *jsonParser) escape(b []byte) []byte {
+	c := p.peek()
+	p.i++
+	switch c {
+	case '"', '\\', '/':
+		return append(b, c)
+	case 'b':
+		return append(b, '\b')
+	case 'f':
+		return append(b, '\f')
+	case 'n':
+		return append(b, '\n')
+	case 'r':
+		return append(b, '\r')
+	case 't':
+		return append(b, '\t')
+	case 'u':
+		r := p.hex4()
+		if utf16.IsSurrogate(r) {
+			if !p.literal(`\u`) {
+				p.fail("half a surrogate pair")
+			}
+			if r = utf16.DecodeRune(r, p.hex4()); r == utf8.RuneError {
+				p.fail("half a surrogate pair")
+			}
+		}
+		return utf8.AppendRune(b, r)
+	}
+	p.fail("invalid escape")
+	return nil
+}
+
+func (p *jsonParser) hex4() rune {
+	if p.i+4 > len(p.s) {
+		p.fail("invalid \\u escape")
+	}
+	n, err := strconv.ParseUint(p.s[p.i:p.i+4], 16, 32)
+	if err != nil {
+		p.fail("invalid \\u escape")
+	}
+	p.i += 4
+	return rune(n)
 }

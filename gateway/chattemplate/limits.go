@@ -1,0 +1,60 @@
+package chattemplate
+
+// Bounds that turn a hostile template or context into an error. They lie far above
+// what chat templates need; where Python itself has a bound, ours is not below it.
+const (
+	maxSource     = 4 << 20   // bytes of template source
+	maxExprDepth  = 200       // nested expressions; CPython's own parser gives up near 100
+	maxChain      = 1000      // operators in a row, which make a tree as deep
+	maxBlockDepth = 100       // nested statements; CPython allows 100 levels of indentation
+	maxCallDepth  = 250       // nested macro calls; CPython's stack ends below 200
+	maxValueDepth = 600       // nesting of a value that is printed, compared or parsed
+	maxSteps      = 50 << 20  // loop iterations and evaluated nodes of one rendering
+	maxWork       = 1 << 30   // bytes built while rendering, in strings and containers
+	maxOutput     = 64 << 20  // bytes of the rendering
+	maxIntBits    = 64 << 10  // bits of an integer
+	maxIntDigits  = 4300      // digits of an integer read or printed, as in CPython
+	maxRange      = 100_000   // items of a range(), as in Jinja's sandbox
+	itemCost      = 16        // bytes that one container item counts for
+	scanPerStep   = 64        // bytes of text whose reading counts as a step
+	maxFormatSize = maxOutput // a width or precision in a format
+)
+
+// step counts one evaluated node or iteration.
+func (r *renderer) step() {
+	r.steps++
+	if r.steps > maxSteps {
+		raise(kindLimit, "the template takes too many steps (over %d)", maxSteps)
+	}
+}
+
+// scan counts the reading of n bytes, so that searching a long text over and over
+// ends too.
+func (r *renderer) scan(n int) {
+	r.steps += n / scanPerStep
+	r.step()
+}
+
+// spend counts n bytes about to be built. It is called before building them, so
+// that a template cannot make the process allocate what it will not get.
+func (r *renderer) spend(n int) {
+	if n < 0 || n > maxWork-r.work {
+		raise(kindLimit, "the template builds too much text (over %d bytes)", maxWork)
+	}
+	r.work += n
+}
+
+// spendTimes is spend(n*times) without overflow.
+func (r *renderer) spendTimes(n, times int) {
+	if n > 0 && times > maxWork/n {
+		raise(kindLimit, "the template builds too much text (over %d bytes)", maxWork)
+	}
+	r.spend(n * max(times, 0))
+}
+
+// checkDepth stops a walk into values nested depth deep.
+func checkDepth(depth int) {
+	if depth > maxValueDepth {
+		raise(kindRecursion, "value nested deeper than %d levels", maxValueDepth)
+	}
+}
