@@ -156,7 +156,7 @@ func (w *Worker) followEngine(ctx context.Context) {
 		Resolve:   w.engineEvents,
 		Model:     info.Model,
 		BlockSize: info.BlockSize,
-		ClearAll:  info.Engine == "sglang",
+		Engine:    info.Engine,
 		Emit:      w.apply,
 		Log:       w.log,
 	})

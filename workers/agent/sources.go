@@ -61,7 +61,7 @@ func (a *Agent) followEngine(ctx context.Context) {
 		Resolve:   a.engineEvents,
 		Model:     info.Model,
 		BlockSize: info.BlockSize,
-		ClearAll:  info.Engine == "sglang",
+		Engine:    info.Engine,
 		Emit:      func(e []kv.Event) { a.hub.in.put(fromEngine, e) },
 		Log:       a.log,
 	})

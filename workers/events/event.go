@@ -58,19 +58,22 @@ type Event struct {
 
 	// The rest is only decoded, never published.
 
-	extra   extraKeys
-	window  bool // the group does not hold whole prefixes (sliding window, Mamba, ...)
-	remote  bool // held by another machine
-	unknown bool // of a kind that this version does not know
+	extra    extraKeys
+	odd      int  // the first block that holds more than tokens; len(Hashes): none
+	rootless bool // it is not known what the first block's hash began with
+	window   bool // the group does not hold whole prefixes (sliding window, Mamba, ...)
+	remote   bool // held by another machine
+	unknown  bool // of a kind that this version does not know
 }
 
 // extraKeys is what, besides tokens, went into the blocks' hashes.
 type extraKeys struct {
 	known bool         // the event said so, if only that there is nothing
-	per   []blockExtra // one a block; nil when nothing was mixed into any
+	n     int          // entries, one a block
+	per   []blockExtra // nil when no entry says anything
 }
 
 type blockExtra struct {
-	salt string // cache_salt
-	odd  bool   // something that our hashes do not cover (multimodal items, prompt embeddings)
+	names []string // adapter, cache_salt
+	odd   bool     // something that our hashes do not cover: images, prompt embeddings
 }

@@ -28,9 +28,10 @@ type ReaderConfig struct {
 	// are not indexed; 0 takes the size of the first block seen.
 	Model     string
 	BlockSize int
-	// ClearAll makes AllBlocksCleared mean all of the engine's tiers (SGLang);
-	// vLLM means the GPU's alone.
-	ClearAll bool
+	// Engine is "sglang" or anything else for vLLM's ways: SGLang's
+	// AllBlocksCleared means all of its tiers, vLLM's the GPU alone; SGLang names
+	// the salt in events of every tier, vLLM only in the GPU's.
+	Engine string
 	// Emit takes events in order, from one goroutine at a time. The slice and
 	// its hashes belong to it.
 	Emit func([]kv.Event)
@@ -47,7 +48,7 @@ type ReaderConfig struct {
 // Reader follows one engine's KV events and yields them with our hashes.
 type Reader struct {
 	c     ReaderConfig
-	stats atomic.Pointer[ReaderStats]
+	stats atomic.Pointer[ReaderStats] // never changed once stored
 }
 
 // ReaderStats counts since the start.
@@ -71,6 +72,12 @@ type ReaderStats struct {
 	Mismatched    uint64 // blocks of another size than the index's
 	Uncovered     uint64 // blocks that hold more than tokens (images) or whose salt is not known
 	OrphansLost   uint64 // blocks whose parent never came, given up
+
+	// What was rightly left out, and what is waiting.
+
+	WindowEvents uint64 // of KV cache groups that do not keep whole prefixes
+	Orphans      int    // blocks waiting for their parent
+	Blocks       [kv.NumTiers]int
 }
 
 // Lost is everything that could not be used.
