@@ -2,7 +2,7 @@ package tokenizer
 
 import "sort"
 
-//go:generate sh -c "node internal/ucd/gen.mjs ./package > classes_tables.go"
+//go:generate sh -c "node internal/ucd/gen.mjs $UNICODE_PACKAGES > classes_tables.go"
 
 // Character classes of split patterns, as bits so that one mask tests a whole
 // bracket expression.

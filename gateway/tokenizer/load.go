@@ -59,6 +59,9 @@ func loadFolder(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.configure(dir); err != nil {
+		return nil, err
+	}
 	return d.build()
 }
 

@@ -31,7 +31,7 @@ func (e *encoder) normalize(s string, first bool) string {
 	n := &e.t.normalizer
 	if n.nfc {
 		if !norm.NFC.IsNormalString(s) {
-			e.buf = norm.NFC.AppendString(e.buf[:0], s)
+			e.buf = appendForm(norm.NFC, e.buf[:0], s)
 			s = text(e.buf)
 		}
 	} else {
@@ -56,8 +56,31 @@ func (e *encoder) normalize(s string, first bool) string {
 	return text(e.piece)
 }
 
+// appendForm appends s in form f as the reference normalizes it: by Unicode 9.
+// To it, a code point assigned later neither moves nor composes, so the text
+// between two of those is normalized on its own. (Text that a newer Unicode
+// calls normal is normal to it as well.)
+func appendForm(f norm.Form, dst []byte, s string) []byte {
+	for start := 0; start < len(s); {
+		end, size := start, 0
+		for end < len(s) {
+			var r rune
+			if r, size = runeAt(s, end); r >= 0x0378 && inTable(unassignedChanges[:], r) {
+				break
+			}
+			end += size
+			size = 0
+		}
+		// Not appended to dst itself, whose end could take part.
+		part := f.AppendString(dst[len(dst):], s[start:end])
+		dst = append(append(dst, part...), s[end:end+size]...)
+		start = end + size
+	}
+	return dst
+}
+
 func formStep(f norm.Form) func([]byte, string) []byte {
-	return func(dst []byte, s string) []byte { return f.AppendString(dst, s) }
+	return func(dst []byte, s string) []byte { return appendForm(f, dst, s) }
 }
 
 func replaceStep(from, to string) func([]byte, string) []byte {
