@@ -2,148 +2,143 @@ package prefixindex
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
+// DefaultMaxBlocks bounds an Index that was given no bound.
+const DefaultMaxBlocks = 16 << 20
+
 // Options configure an Index.
 type Options struct {
-	// MaxBlocks bounds the distinct blocks held; 0 means DefaultMaxBlocks.
+	// MaxBlocks bounds the distinct blocks held; 0 means DefaultMaxBlocks. When
+	// full the index drops blocks from the end of the least recently used leaf,
+	// whoever holds them, and counts them as evicted.
 	MaxBlocks int
 }
 
-// Index is the prefix index of a fleet. It is safe for concurrent use.
+// Index knows which worker holds which prefix, in which tier. It is safe for
+// concurrent use: changes wait for each other, Match waits for nobody.
 type Index struct {
-	mu      sync.RWMutex
-	workers map[kv.WorkerID]string
-	held    map[holder]map[kv.Hash]kv.Hash // hash -> parent
-}
+	maxBlocks int
+	core      atomic.Pointer[core]
+	fleet     atomic.Pointer[fleet]
 
-type holder struct {
-	name  string
-	store bool
-	tier  kv.Tier
-}
-
-// Stats describes an Index.
-type Stats struct {
-	Workers int              // workers added and not removed
-	Blocks  int              // distinct blocks held by somebody
-	Orphans int              // distinct parents named by held blocks and held by nobody; prompt roots are among them
-	Bytes   int64            // memory of the index
-	Tiers   [kv.NumTiers]int // block memberships by tier; a shared store's count once
+	mu      sync.Mutex // held by changes, and by readers of the whole
+	ignored uint64
+	unknown uint64
 }
 
 // New makes an empty Index.
 func New(o Options) *Index {
-	return &Index{workers: map[kv.WorkerID]string{}, held: map[holder]map[kv.Hash]kv.Hash{}}
-}
-
-func (x *Index) holder(id kv.WorkerID, t kv.Tier) holder {
-	if s := x.workers[id]; t == kv.Redis && s != "" {
-		return holder{s, true, t}
+	if o.MaxBlocks <= 0 {
+		o.MaxBlocks = DefaultMaxBlocks
 	}
-	return holder{string(id), false, t}
+	x := &Index{maxBlocks: o.MaxBlocks}
+	x.core.Store(newCore())
+	x.fleet.Store(newFleet())
+	return x
 }
 
-// AddWorker makes id known; sharedStore names the store its Redis tier is in.
+// AddWorker makes id known, with nothing in it yet. Workers with the same
+// sharedStore see each other's blocks in the Redis tier; "" means that id shares
+// none. Adding a worker again only changes its store.
 func (x *Index) AddWorker(id kv.WorkerID, sharedStore string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.workers[id] = sharedStore
+	f := x.fleet.Load()
+	x.fleet.Store(f.with(id, sharedStore))
+	if w, ok := f.workers[id]; ok && sharedStore != "" {
+		// What it held in a store of its own is not in this one.
+		own := keyOf(w, kv.Redis)
+		x.core.Load().purge(func(k key) bool { return k == own })
+		x.settle()
+	}
 }
 
-// RemoveWorker forgets id and all it holds; a shared store's blocks stay.
+// RemoveWorker forgets id and what it alone holds. What is in a shared store
+// stays, also after the last worker that shares it.
 func (x *Index) RemoveWorker(id kv.WorkerID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.workers, id)
-	for t := range kv.NumTiers {
-		delete(x.held, holder{string(id), false, t})
+	f := x.fleet.Load()
+	w, ok := f.workers[id]
+	if !ok {
+		return
 	}
+	x.fleet.Store(f.without(id))
+	x.core.Load().purge(func(k key) bool { return k.holder() == w })
+	x.settle()
 }
 
-// Apply enters one event of worker id.
+// Apply enters one event of worker id. Storing what is held already and removing
+// what is not changes nothing. Events of workers that were not added are
+// ignored, and counted.
 func (x *Index) Apply(id kv.WorkerID, e kv.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, ok := x.workers[id]; !ok {
+	f := x.fleet.Load()
+	w, ok := f.workers[id]
+	if !ok || e.Tier >= kv.NumTiers {
+		x.ignored++
 		return
 	}
-	h := x.holder(id, e.Tier)
-	switch e.Kind {
+	c := x.core.Load()
+	c.tick.Add(1)
+	switch k := f.keyOf(w, e.Tier); e.Kind {
 	case kv.Stored:
-		if x.held[h] == nil {
-			x.held[h] = map[kv.Hash]kv.Hash{}
-		}
-		p := e.Parent
-		for _, b := range e.Hashes {
-			x.held[h][b], p = p, b
-		}
+		c.store(k, e.Parent, e.Hashes)
 	case kv.Removed:
-		for _, b := range e.Hashes {
-			delete(x.held[h], b)
-		}
+		x.unknown += uint64(c.remove(k, e.Hashes))
 	case kv.Cleared:
-		delete(x.held, h)
+		c.purge(func(other key) bool { return other == k })
+	default:
+		x.ignored++
+	}
+	x.settle()
+}
+
+// settle keeps the bound, and gives memory back when most of it is free.
+func (x *Index) settle() {
+	c := x.core.Load()
+	if over := c.counts.blocks + c.counts.ghosts - x.maxBlocks; over > 0 {
+		c.evict(over)
+	}
+	if c.sparse() {
+		x.core.Store(c.rebuilt())
 	}
 }
 
-// Matches is the answer of Match, reusable.
-type Matches struct{ spans map[kv.WorkerID][]kv.Span }
+// Stats describes an Index.
+type Stats struct {
+	Workers int `json:"workers"` // added and not removed
+	Blocks  int `json:"blocks"`  // distinct, held by somebody
+	Runs    int `json:"runs"`    // edges of the tree
+	// Orphans are the distinct parents that held blocks name and nobody holds.
+	// The roots of prompts are among them, since a root is not a block.
+	Orphans     int              `json:"orphans"`
+	Memberships int              `json:"memberships"` // blocks by holder and tier; a shared store is one holder
+	Tiers       [kv.NumTiers]int `json:"tiers"`       // memberships by tier
+	Bytes       int64            `json:"bytes"`       // memory of the index
 
-// Spans is what worker id holds of the prompt, from its first block on.
-func (m *Matches) Spans(id kv.WorkerID) []kv.Span { return m.spans[id] }
-
-// Match fills m with what each worker holds of the prompt's blocks.
-func (x *Index) Match(m *Matches, hashes []kv.Hash) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	m.spans = map[kv.WorkerID][]kv.Span{}
-	for id := range x.workers {
-		var spans []kv.Span
-		for _, b := range hashes {
-			var set kv.TierSet
-			for t := range kv.NumTiers {
-				if _, ok := x.held[x.holder(id, t)][b]; ok {
-					set = set.With(t)
-				}
-			}
-			if set == 0 {
-				break
-			}
-			if n := len(spans); n > 0 && spans[n-1].Tiers == set {
-				spans[n-1].Blocks++
-			} else {
-				spans = append(spans, kv.Span{Blocks: 1, Tiers: set})
-			}
-		}
-		if spans != nil {
-			m.spans[id] = spans
-		}
-	}
-}
-
-// Snapshot is worker id's holdings as events.
-func (x *Index) Snapshot(id kv.WorkerID) []kv.Event {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	var out []kv.Event
-	for t := range kv.NumTiers {
-		for b, p := range x.held[x.holder(id, t)] {
-			out = append(out, kv.Event{Kind: kv.Stored, Tier: t, Parent: p, Hashes: []kv.Hash{b}})
-		}
-	}
-	return out
+	Evicted   uint64 `json:"evicted"`   // blocks dropped because the index was full
+	Unknown   uint64 `json:"unknown"`   // blocks removed by somebody who did not hold them
+	Conflicts uint64 `json:"conflicts"` // blocks stored behind a parent that is not theirs
+	Crowded   uint64 `json:"crowded"`   // memberships dropped because too many shared one run
+	Ignored   uint64 `json:"ignored"`   // events of unknown workers, kinds and tiers
 }
 
 // Stats describes the index now.
 func (x *Index) Stats() Stats {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	s := Stats{Workers: len(x.workers)}
-	for h, m := range x.held {
-		s.Tiers[h.tier] += len(m)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	c := x.core.Load()
+	n := &c.counts
+	return Stats{
+		Workers: len(x.fleet.Load().workers),
+		Blocks:  n.blocks, Runs: n.runs, Orphans: n.ghosts, Memberships: n.memberships,
+		Tiers: [kv.NumTiers]int(n.tiers[:]), Bytes: c.bytes(),
+		Evicted: n.evicted, Unknown: x.unknown, Conflicts: n.conflicts, Crowded: n.crowded, Ignored: x.ignored,
 	}
-	return s
 }
