@@ -79,7 +79,8 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 	}
 	h.Set("User-Agent", "kvasir")
 	// A key without values is not sent, but lets the transport repeat the request
-	// when a kept-alive connection turns out to be closed.
+	// over a new connection when a kept-alive one turns out to be closed: that is
+	// no sign of a failed worker.
 	h["Idempotency-Key"] = nil
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
 	return x.g.transport.RoundTrip(req)

@@ -64,18 +64,18 @@ type exchange struct {
 // serve handles one chat or completion request.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	x := g.begin(w, r, e)
-	err := error(fail(CodeInternal, "", "internal error"))
+	var err error
 	defer func() {
 		if p := recover(); p != nil {
 			x.log.Error("a request's handler panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fail(CodeInternal, "", "internal error")
 		}
 		x.finish(err)
 	}()
-	if err = g.admission.enter(); err != nil {
-		return
+	if err = g.admission.enter(); err == nil {
+		defer g.admission.leave()
+		err = x.run()
 	}
-	defer g.admission.leave()
-	err = x.run()
 }
 
 func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, e endpoint) *exchange {

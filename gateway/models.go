@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,6 +31,7 @@ type models struct {
 	configured map[string]string // name -> tokenizer path, "" if none was given
 	fleet      *workers.Fleet
 	log        *slog.Logger
+	now        clock
 
 	mu     sync.Mutex
 	loaded map[string]func() (*language, error) // by path, loaded once
@@ -39,7 +41,7 @@ type models struct {
 // at start and not at the first request.
 func newModels(c *Config) (*models, error) {
 	ms := &models{
-		configured: make(map[string]string, len(c.Models)), fleet: c.Fleet, log: c.Log,
+		configured: make(map[string]string, len(c.Models)), fleet: c.Fleet, log: c.Log, now: c.Now,
 		loaded: map[string]func() (*language, error){},
 	}
 	for _, m := range c.Models {
@@ -58,26 +60,50 @@ func (ms *models) load(path string) (*language, error) {
 	ms.mu.Lock()
 	once := ms.loaded[path]
 	if once == nil {
-		once = sync.OnceValues(func() (*language, error) { return loadLanguage(path) })
+		once = sync.OnceValues(func() (*language, error) { return ms.loadLanguage(path) })
 		ms.loaded[path] = once
 	}
 	ms.mu.Unlock()
 	return once()
 }
 
-func loadLanguage(path string) (*language, error) {
+func (ms *models) loadLanguage(path string) (*language, error) {
 	t, err := tokenizer.Load(path)
 	if err != nil {
 		return nil, err
 	}
 	l := &language{tokenizer: t}
-	if src := t.ChatTemplate(); src != "" {
-		if l.template, err = chattemplate.Parse(src); err != nil {
-			return nil, fmt.Errorf("chat template of %s: %w", path, err)
-		}
+	src := t.ChatTemplate()
+	if src == "" {
+		return l, nil
+	}
+	if l.template, err = chattemplate.Parse(src); err == nil {
+		err = try(l, ms.now())
+	}
+	if err != nil {
+		// It serves, but a chat costs a call more, and is routed blindly where
+		// the engine doesn't tokenize either.
+		ms.log.Warn("the model's chat template cannot be run here; its engine is asked for every chat's tokens", "tokenizer", path, "error", err)
+		l.template = nil
 	}
 	return l, nil
 }
+
+// try renders a small chat. A template that refuses it works.
+func try(l *language, now time.Time) error {
+	_, err := l.template.RenderChat(chattemplate.Chat{
+		Messages:            []byte(`[{"role":"user","content":"Hello"}]`),
+		AddGenerationPrompt: true, SpecialTokens: l.tokenizer.SpecialTokens(), Now: now,
+	})
+	var broken *chattemplate.Error
+	if errors.As(err, &broken) && broken.Kind != raised {
+		return err
+	}
+	return nil
+}
+
+// raised is the kind of error that a template raises itself.
+const raised = "TemplateError"
 
 // language is how name's prompts become tokens; nil: only its engine knows.
 func (ms *models) language(name string) *language {
@@ -137,7 +163,7 @@ func (ms *models) check(name string) error {
 // contexts remembers each engine's context length.
 type contexts struct {
 	client *http.Client
-	now    func() time.Time
+	now    clock
 
 	mu    sync.Mutex
 	known map[kv.WorkerID]*contextLength

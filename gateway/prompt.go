@@ -21,6 +21,12 @@ const (
 	fromNobody  = "none"
 )
 
+// Why only the engine can know a chat's tokens.
+const (
+	reasonMultimodal = "multimodal"
+	reasonTemplate   = "template"
+)
+
 // promptTokens is a request's prompt as the router sees it.
 type promptTokens struct {
 	// tokens of the prompt, of the first one if there are several; nil if
@@ -64,6 +70,9 @@ func (g *Gateway) tokenize(ctx context.Context, q *inference) (*promptTokens, er
 		text, reason, err := renderChat(l, q, g.c.Now)
 		if err != nil {
 			return nil, err
+		}
+		if reason == reasonTemplate {
+			return g.tokenizeAtEngine(ctx, q), nil
 		}
 		if reason != "" {
 			return g.untokenized(q, reason), nil
@@ -131,15 +140,15 @@ func renderChat(l *language, q *inference, now clock) (text, reason string, err 
 	case err == nil:
 		return text, "", nil
 	case errors.Is(err, chattemplate.ErrUnsupportedContent):
-		return "", "multimodal", nil
+		return "", reasonMultimodal, nil
 	case errors.As(err, &invalid):
 		return "", "", fail(CodeInvalidMessages, invalid.Param, "%v", invalid.Err)
-	case errors.As(err, &broken) && broken.Kind == "TemplateError":
-		// raise_exception: the template's own words for the client.
+	case errors.As(err, &broken) && broken.Kind == raised:
+		// The template's own words for the client.
 		return "", "", fail(CodeInvalidMessages, "messages", "the model's chat template refused the messages: %s", broken.Message)
 	}
 	// A template that we can't run: the engine may, or will say why not.
-	return "", "template", nil
+	return "", reasonTemplate, nil
 }
 
 // templateKwargs are the request's template arguments. Engines pass

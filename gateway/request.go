@@ -127,7 +127,7 @@ func (q *inference) parsePrompt() error {
 	}
 	if q.endpoint == endpointChat {
 		if q.fields.has(fieldChatTemplate) {
-			q.opaque = "chat_template"
+			q.opaque = reasonTemplate
 		}
 		return q.parseMessages()
 	}
@@ -204,7 +204,7 @@ func (q *inference) parseContent(at string, content []byte) error {
 		}
 		return eachField(part, func(key, value []byte) error {
 			if string(key) == "type" && !textPart(value) {
-				q.opaque = "multimodal"
+				q.opaque = reasonMultimodal
 			}
 			return nil
 		})
