@@ -62,7 +62,6 @@ type session struct {
 	stats ReaderStats
 	t     *translator
 	batch Batch
-	out   []kv.Event
 
 	started bool   // something was applied
 	next    uint64 // sequence number to come
@@ -200,7 +199,7 @@ func (s *session) audit(ctx context.Context) error {
 func (s *session) restart() {
 	s.stats.Restarts++
 	s.started = false
-	s.emit(s.t.reset(s.out[:0]))
+	s.emit(s.t.reset(nil))
 	s.publish()
 }
 
@@ -211,7 +210,7 @@ func (s *session) accept(seq uint64, payload []byte) {
 		s.stats.Duplicates++
 		return
 	}
-	out := s.out[:0]
+	var out []kv.Event
 	if s.started && seq > s.next {
 		s.stats.LostBatches += seq - s.next
 		s.stats.Resyncs++
