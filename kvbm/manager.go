@@ -55,14 +55,30 @@ type Manager struct {
 
 type diskTier struct {
 	table   *policy.Table
-	store   *disk.Store
+	store   diskStore
 	breaker policy.Breaker
 }
 
 type redisTier struct {
 	known   *policy.Presence
-	store   *redisstore.Store
+	store   sharedStore
 	breaker policy.Breaker
+}
+
+// diskStore is a disk.Store, or one with faults in a test.
+type diskStore interface {
+	Write(policy.Slot, kv.Block, []byte) error
+	Read(policy.Slot, []byte) error
+	Tombstone(policy.Slot) error
+	Close() error
+}
+
+// sharedStore is a redisstore.Store, or one with faults in a test.
+type sharedStore interface {
+	Put(context.Context, kv.Block, []byte) (there bool, err error)
+	Get(context.Context, kv.Hash, []byte) (kv.Block, error)
+	Name() string
+	Close() error
 }
 
 // Open makes a manager with the tiers that c turns on. It finds again what the
@@ -134,6 +150,9 @@ func newBreaker() policy.Breaker {
 
 // GPU is the engine's page pool, nil when the engine keeps its own.
 func (m *Manager) GPU() *Pool { return m.gpu }
+
+// BlockBytes is the size of one block.
+func (m *Manager) BlockBytes() int { return m.blockBytes }
 
 // SharedStore names the Redis tier: managers with the same name see each
 // other's blocks. It is empty without Redis, and never holds a password.

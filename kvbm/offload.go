@@ -18,9 +18,10 @@ func (m *Manager) offer(l *Lease) {
 }
 
 // offerTo queues one offload. One from the gpu pool takes its lease only when
-// it is being copied, so that the queue never stands in the engine's way; one
+// it is being copied, so that the queue never stands in the engine's way. One
 // from cpu takes it at once, or a burst would evict blocks before they reached
-// the disk. Those leases take at most half of the pool, the rest is for loads.
+// the disk; but such leases take at most half of the pool, the rest is for
+// loads, and an offload beyond that takes its chance like one from gpu.
 func (m *Manager) offerTo(l *link, from *Lease) {
 	if l == nil || m.closing && from.pool.tier == kv.GPU {
 		return
@@ -37,18 +38,30 @@ func (m *Manager) offerTo(l *link, from *Lease) {
 		return
 	}
 	j := &job{block: b}
-	if l.from == kv.CPU {
-		if m.offloadLeases >= m.maxOffloadLeases() {
-			l.offered++
-			l.ended[dropped]++
-			return
-		}
-		m.offloadLeases++
-		j.src = m.cpu.lease(from.slot)
+	if l.from == kv.CPU && m.offloadLeases < m.maxOffloadLeases() {
+		m.leaseOffload(j, from.slot)
 	}
 	if l.push(j, policy.Offload) {
 		l.pending[b.Hash] = j
 	}
+}
+
+func (m *Manager) leaseOffload(j *job, s policy.Slot) {
+	m.offloadLeases++
+	j.src = m.cpu.lease(s)
+}
+
+// offloadSource makes sure that an offload from cpu has its lease; false when
+// the block was evicted before its turn came.
+func (m *Manager) offloadSource(j *job) bool {
+	if j.src != nil {
+		return true
+	}
+	s, ok := m.cpu.table.Find(j.block.Hash)
+	if ok {
+		m.leaseOffload(j, s)
+	}
+	return ok
 }
 
 func (m *Manager) maxOffloadLeases() int { return max(1, m.cpu.Capacity()/2) }

@@ -41,6 +41,9 @@ func (m *Manager) saveToDisk(l *link, j *job) outcome {
 	if d.table.Has(j.block.Hash) {
 		return present
 	}
+	if !m.offloadSource(j) {
+		return dropped
+	}
 	if !l.breaker.Allow(m.now()) {
 		return dropped
 	}
@@ -136,6 +139,9 @@ func (m *Manager) saveToRedis(l *link, j *job) outcome {
 	r := m.redis
 	if r.known.Has(j.block.Hash) {
 		return present
+	}
+	if !m.offloadSource(j) {
+		return dropped
 	}
 	if !l.breaker.Allow(m.now()) {
 		return dropped

@@ -314,7 +314,7 @@ func TestFlippedBitsAreNeverServed(t *testing.T) {
 	}
 	s.kill(t)
 	lost, corrupt, intact := 0, 0, 0
-	for range 1500 {
+	for range 600 {
 		name := []string{"slab", "journal"}[r.IntN(2)]
 		path := filepath.Join(dir, name)
 		before, err := os.ReadFile(path)

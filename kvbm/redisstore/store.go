@@ -102,18 +102,29 @@ func (s *Store) chunks(h kv.Hash, yield func(key string, from, to int)) {
 }
 
 // Get reads a block into dst and verifies it. Without an error dst[:BlockBytes]
-// are the block's bytes; with one they are undefined.
+// are the block's bytes; with one they are undefined. A block that does not
+// check is deleted, so that it is written anew.
 func (s *Store) Get(ctx context.Context, h kv.Hash, dst []byte) (kv.Block, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	b, err := s.read(ctx, h, dst)
+	if !errors.Is(err, ErrCorrupt) {
+		return b, err
+	}
+	keys := []string{s.key(h)}
+	s.chunks(h, func(key string, _, _ int) { keys = append(keys, key) })
+	if del := s.client.Del(ctx, keys...).Err(); del != nil {
+		return b, errors.Join(ErrCorrupt, s.wrap("del", del))
+	}
+	return b, ErrCorrupt
+}
+
+func (s *Store) read(ctx context.Context, h kv.Hash, dst []byte) (kv.Block, error) {
 	pipe := s.client.Pipeline()
 	head := pipe.Get(ctx, s.key(h))
 	var parts []*redis.ZeroCopyStringCmd
-	var want []int
-	s.chunks(h, func(key string, from, to int) {
-		parts = append(parts, pipe.GetToBuffer(ctx, key, dst[from:to]))
-		want = append(want, to-from)
-	})
+	got, want := 0, s.blockBytes
+	s.chunks(h, func(key string, from, to int) { parts = append(parts, pipe.GetToBuffer(ctx, key, dst[from:to])) })
 	s.renew(ctx, pipe, h)
 	// The pipeline's own error is that of its first failing command; each one
 	// is looked at below.
@@ -122,33 +133,18 @@ func (s *Store) Get(ctx context.Context, h kv.Hash, dst []byte) (kv.Block, error
 	if err != nil {
 		return kv.Block{}, s.wrap("get", err)
 	}
-	meta, ok := parseHeader(raw)
-	if !ok || meta.block.Hash != h || meta.length != uint64(s.blockBytes) {
-		return kv.Block{}, s.discard(ctx, h)
-	}
-	for i, part := range parts {
+	for _, part := range parts {
 		n, err := part.Result()
-		if err = s.wrap("get", err); err != nil && !errors.Is(err, ErrCorrupt) {
-			return kv.Block{}, err
+		if err != nil {
+			return kv.Block{}, s.wrap("get", err)
 		}
-		if err != nil || n != want[i] {
-			return kv.Block{}, s.discard(ctx, h)
-		}
+		got += n // a short chunk makes the sum short, and a long one does not fit
 	}
-	if xxh3.Hash(dst[:s.blockBytes]) != meta.sum {
-		return kv.Block{}, s.discard(ctx, h)
+	meta, ok := parseHeader(raw)
+	if !ok || got != want || meta.block.Hash != h || meta.length != uint64(want) || xxh3.Hash(dst[:want]) != meta.sum {
+		return kv.Block{}, ErrCorrupt
 	}
 	return meta.block, nil
-}
-
-// discard deletes a block that does not check, so that it is written anew.
-func (s *Store) discard(ctx context.Context, h kv.Hash) error {
-	keys := []string{s.key(h)}
-	s.chunks(h, func(key string, _, _ int) { keys = append(keys, key) })
-	if err := s.client.Del(ctx, keys...).Err(); err != nil {
-		return errors.Join(ErrCorrupt, s.wrap("del", err))
-	}
-	return ErrCorrupt
 }
 
 // renew queues commands that give all of a block's keys a fresh time to live.

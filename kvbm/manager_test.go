@@ -1,0 +1,247 @@
+package kvbm
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
+)
+
+// A prompt is pushed out of gpu by others and comes back from each tier in turn,
+// byte for byte, and the counters agree with the blocks moved.
+func TestTierWalk(t *testing.T) {
+	bs := prompt(1, 4)
+	walk := func(name string, c Config, from kv.Tier) {
+		t.Run(name, func(t *testing.T) {
+			c.GPUBlocks = 6
+			m := open(t, c)
+			mi := watch(t, m)
+			compute(t, m, bs)
+			settle(t, m)
+			for id := range 10 { // others, until nothing of it is left above
+				compute(t, m, prompt(100+id, 6))
+				settle(t, m)
+			}
+			if got := onboard(t, m, bs); got.Blocks[from] != 4 || got.Missed != 0 || got.Bytes != 4*testBlock {
+				t.Fatalf("brought back %+v, want 4 blocks from %s", got, from)
+			}
+			if n := m.Stats().Tiers[from].Hits; n != 4 {
+				t.Fatalf("%d hits in %s, want 4", n, from)
+			}
+			if n := linkStats(t, m, kv.CPU, kv.GPU).Blocks; n != 4 {
+				t.Fatalf("%d blocks moved up to gpu, want 4", n)
+			}
+			if reused, _ := compute(t, m, bs); reused != 4 {
+				t.Fatalf("the engine reused %d blocks, want 4", reused)
+			}
+			settle(t, m)
+			mi.agree(t, m, bs)
+		})
+	}
+	c := testConfig()
+	c.CPUBytes = 100 * testStride
+	walk("cpu", c, kv.CPU)
+	c.CPUBytes = 8 * testStride
+	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 100*testStride}
+	walk("disk, cpu too small", c, kv.Disk)
+	c.CPUBytes = 0
+	c.Disk.Path = t.TempDir()
+	walk("disk, no cpu", c, kv.Disk)
+	srv := redistest.Start(t)
+	c.Disk = DiskConfig{}
+	c.Redis.URL = srv.URL()
+	walk("redis, no cpu, no disk", c, kv.Redis)
+	c.Layout.Model = "test 2" // or the last walk's blocks would be found
+	c.CPUBytes = 8 * testStride
+	walk("redis, cpu too small", c, kv.Redis)
+}
+
+func TestARestartFindsTheDiskTierAgain(t *testing.T) {
+	c := testConfig()
+	c.GPUBlocks, c.CPUBytes = 4, 4*testStride
+	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 50*testStride}
+	m, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []kv.Block
+	for id := range 3 {
+		compute(t, m, prompt(id, 4))
+		settle(t, m)
+		all = append(all, prompt(id, 4)...)
+	}
+	if err := m.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m = open(t, c)
+	mi := watch(t, m)
+	mi.agree(t, m, all)
+	for id := range 3 {
+		bs := prompt(id, 4)
+		if got := m.Lookup(hashes(bs)); len(got) != 1 || got[0] != (kv.Span{Blocks: 4, Tiers: kv.Tiers(kv.Disk)}) {
+			t.Fatalf("prompt %d is at %v", id, got)
+		}
+		if got := onboard(t, m, bs); got.Blocks[kv.Disk] != 4 {
+			t.Fatalf("prompt %d: %+v", id, got)
+		}
+	}
+	mi.agree(t, m, all)
+}
+
+// One worker's blocks are another worker's cache, though it never heard of
+// them.
+func TestWorkersShareRedis(t *testing.T) {
+	srv := redistest.Start(t)
+	c := testConfig()
+	c.GPUBlocks = 4
+	c.Redis.URL = srv.URL()
+	a, b := open(t, c), open(t, c)
+	if a.SharedStore() == "" || a.SharedStore() != b.SharedStore() {
+		t.Fatalf("stores %q and %q", a.SharedStore(), b.SharedStore())
+	}
+	bs := prompt(1, 4)
+	compute(t, a, bs)
+	settle(t, a)
+	mi := watch(t, b)
+	if got := onboard(t, b, bs); got.Blocks[kv.Redis] != 4 {
+		t.Fatalf("%+v", got)
+	}
+	settle(t, b)
+	mi.agree(t, b, bs)
+}
+
+// Redis goes away: offloads and loads go on as drops and misses, and when it is
+// back, empty, the tier works again by itself and says what it lost.
+func TestRedisDiesAndComesBack(t *testing.T) {
+	srv := redistest.Start(t)
+	c := testConfig()
+	c.GPUBlocks = 4
+	c.Redis.URL = srv.URL()
+	m := open(t, c)
+	mi := watch(t, m)
+	bs := prompt(1, 4)
+	compute(t, m, bs)
+	settle(t, m)
+	srv.Kill()
+	for id := 2; linkStats(t, m, kv.CPU, kv.Redis).Up; id++ {
+		if _, ok := compute(t, m, prompt(id, 4)); !ok {
+			t.Fatal("the engine had to wait for Redis")
+		}
+		settle(t, m)
+	}
+	if got := onboard(t, m, bs); got.Missed != 4 {
+		t.Fatalf("from a dead Redis: %+v", got)
+	}
+	srv.Run()
+	eventually(t, "Redis is used again", func() bool {
+		compute(t, m, prompt(int(time.Now().UnixNano()), 4))
+		settle(t, m)
+		return linkStats(t, m, kv.CPU, kv.Redis).Up
+	})
+	if got := onboard(t, m, bs); got.Missed != 4 {
+		t.Fatalf("from an empty Redis: %+v", got)
+	}
+	settle(t, m)
+	if got := m.Lookup(hashes(bs)); got != nil {
+		t.Fatalf("%v is still said to be there", got)
+	}
+	mi.agree(t, m, bs)
+	compute(t, m, bs)
+	settle(t, m)
+	mi.agree(t, m, bs)
+	if got := m.Lookup(hashes(bs)); len(got) != 1 || !got[0].Tiers.Has(kv.Redis) {
+		t.Fatalf("after writing it again it is at %v", got)
+	}
+}
+
+func TestADamagedSlabIsAMissAndCounted(t *testing.T) {
+	c := testConfig()
+	c.GPUBlocks = 4
+	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 50*testStride}
+	m := open(t, c)
+	bs := prompt(1, 4)
+	compute(t, m, bs)
+	settle(t, m)
+	compute(t, m, prompt(2, 4))
+	settle(t, m)
+	slot, _ := m.disk.table.Find(bs[2].Hash)
+	f, err := os.OpenFile(filepath.Join(c.Disk.Path, "slab"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("damage"), 4096+int64(slot)*testStride+100); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	mi := watch(t, m)
+	if got := onboard(t, m, bs); got.Blocks[kv.Disk] != 2 || got.Missed != 2 {
+		t.Fatalf("%+v, want the two blocks before the damaged one", got)
+	}
+	settle(t, m)
+	if s := m.Stats().Tiers[kv.Disk]; s.Corrupt != 1 {
+		t.Fatalf("%d corrupt blocks counted", s.Corrupt)
+	}
+	if got := m.tiersOf(bs[2].Hash); got.Has(kv.Disk) {
+		t.Fatal("the damaged block is still said to be on disk")
+	}
+	mi.agree(t, m, bs)
+}
+
+// Everything that is not wanted is refused with what to do about it.
+func TestBadConfig(t *testing.T) {
+	const secret = "s3cret"
+	f := func(want string, change func(*Config)) {
+		t.Helper()
+		c := testConfig()
+		change(&c)
+		m, err := Open(t.Context(), c)
+		if err == nil {
+			m.Close(t.Context())
+			t.Errorf("no error, want one about %q", want)
+		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%q, want one about %q", err, want)
+		}
+	}
+	f("BlockBytes", func(c *Config) { c.Layout.BlockBytes = 0 })
+	f("GPUBlocks", func(c *Config) { c.GPUBlocks = -1 })
+	f("give it at least 16384", func(c *Config) { c.CPUBytes = 10000 })
+	f("must not be negative", func(c *Config) { c.CPUBytes = -1 })
+	f("use lru", func(c *Config) { c.Policy = "mru" })
+	f("give it at least 12288", func(c *Config) { c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 9000} })
+	f("a folder that this user may write to", func(c *Config) { c.Disk = DiskConfig{Path: "/proc/no/such", Bytes: 1 << 20} })
+	f("use redis://", func(c *Config) { c.Redis.URL = "http://:" + secret + "@host" })
+	f("TTL", func(c *Config) { c.Redis = RedisConfig{URL: "redis://h", TTL: -1} })
+}
+
+func TestThePasswordIsNotLogged(t *testing.T) {
+	const secret = "s3cret-w0rd"
+	var log strings.Builder
+	c := testConfig()
+	c.GPUBlocks = 8
+	c.Redis.URL = "redis://:" + secret + "@127.0.0.1:1"
+	c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	m, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatalf("a Redis that is down is an error: %v", err)
+	}
+	for id := 0; linkStats(t, m, kv.CPU, kv.Redis).Up; id++ {
+		compute(t, m, prompt(id, 8))
+		settle(t, m)
+	}
+	name := m.SharedStore()
+	if err := m.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() == 0 || strings.Contains(log.String()+name, secret) {
+		t.Fatalf("log:\n%s\nstore: %s", log.String(), name)
+	}
+}
