@@ -9,7 +9,9 @@ import (
 // getAttr is obj.name in the immutable sandbox: an attribute of the type first, then
 // an item of that key.
 func (r *renderer) getAttr(obj Value, name string) Value {
-	failIfUndefined(obj)
+	if !objectDunders[name] {
+		failIfUndefined(obj)
+	}
 	if v := r.attribute(obj, name); v != nil {
 		return v
 	}
@@ -121,7 +123,7 @@ func (r *renderer) slice(v, start, stop, step Value) Value {
 		s, _ := text(v)
 		return like(v, r.sliceText(s, start, stop, step))
 	case *dict:
-		raise(kindType, "unhashable type: 'slice'")
+		raise(kindKey, "a slice is not a key")
 	}
 	raise(kindType, "'%s' object is not subscriptable", v.typeName())
 	return nil

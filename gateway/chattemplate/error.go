@@ -5,6 +5,8 @@ import "fmt"
 // Names of the Python exceptions that rendering can end with.
 const (
 	kindSyntax    = "TemplateSyntaxError"
+	kindPython    = "SyntaxError" // what Jinja accepts but CPython does not
+	kindPyRuntime = "RuntimeError"
 	kindAssertion = "TemplateAssertionError"
 	kindTemplate  = "TemplateError"
 	kindRuntime   = "TemplateRuntimeError"

@@ -120,8 +120,17 @@ func (s *filterStmt) exec(r *renderer, f *frame) signal {
 	if sig != goOn {
 		return sig
 	}
-	r.write(r.str(r.filterBlock(s.filter, str(body), f)))
+	r.writeText(r.filterBlock(s.filter, str(body), f))
 	return goOn
+}
+
+// writeText writes what a block gave, which Jinja joins without making it text first.
+func (r *renderer) writeText(v Value) {
+	s, ok := text(v)
+	if !ok {
+		raise(kindType, "sequence item 0: expected str instance, %s found", v.typeName())
+	}
+	r.write(s)
 }
 
 // filterBlock applies a chain of filters to the text of a block.
@@ -169,7 +178,7 @@ func (s *callStmt) exec(r *renderer, f *frame) signal {
 	args := s.call.evalArgs(r, f)
 	args.kwNames = append(args.kwNames, "caller")
 	args.kwVals = append(args.kwVals, caller)
-	r.write(r.str(r.call(fn, args)))
+	r.writeText(r.call(fn, args))
 	return goOn
 }
 

@@ -22,7 +22,7 @@ type formatSpec struct {
 }
 
 func parseSpec(s string) formatSpec {
-	f := formatSpec{fill: " ", sign: '-', precision: -1}
+	f := formatSpec{sign: '-', precision: -1}
 	whole := s
 	isAlign := func(s string) bool { return s != "" && strings.IndexByte("<>=^", s[0]) >= 0 }
 	if _, n := utf8.DecodeRuneInString(s); n > 0 && isAlign(s[n:]) {
@@ -43,8 +43,14 @@ func parseSpec(s string) formatSpec {
 	}
 	take("z")
 	f.alt = take("#") != 0
-	if take("0") != 0 && f.align == 0 {
-		f.fill, f.align = "0", '='
+	if take("0") != 0 && f.fill == "" {
+		f.fill = "0"
+		if f.align == 0 {
+			f.align = '='
+		}
+	}
+	if f.fill == "" {
+		f.fill = " "
 	}
 	f.width = takeNumber(&s, 0)
 	f.group = take(",_")
@@ -314,7 +320,7 @@ func formatG(x float64, precision int, alt, asRepr bool) string {
 		}
 		return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
 	}
-	if exp < -4 || exp >= max(limit, 1) && !(asRepr && limit == 0 && exp < 1) {
+	if exp < -4 || exp >= limit {
 		mantissa, e, _ := strings.Cut(s, "e")
 		return trim(mantissa) + "e" + e
 	}

@@ -137,7 +137,7 @@ func (j *joiner) attr(name string) Value {
 func newCycler(r *renderer, a []Value) Value {
 	items := a[0].(*tuple).items
 	if len(items) == 0 {
-		raise(kindRuntime, "at least one item has to be provided")
+		raise(kindPyRuntime, "at least one item has to be provided")
 	}
 	return &cycler{items: items}
 }

@@ -246,11 +246,12 @@ func (p *jsonParser) escape(b []byte) []byte {
 	case 'u':
 		r := p.hex4()
 		if utf16.IsSurrogate(r) {
-			if !p.literal(`\u`) {
-				p.fail("half a surrogate pair")
+			low := rune(-1)
+			if p.literal(`\u`) {
+				low = p.hex4()
 			}
-			if r = utf16.DecodeRune(r, p.hex4()); r == utf8.RuneError {
-				p.fail("half a surrogate pair")
+			if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+				raise(kindValue, "half a surrogate pair at byte %d", p.i)
 			}
 		}
 		return utf8.AppendRune(b, r)

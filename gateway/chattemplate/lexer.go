@@ -209,7 +209,10 @@ func (l *lexer) raw() {
 	for at := 0; ; at++ {
 		i := strings.Index(rest[at:], "{%")
 		if i < 0 {
-			l.fail("Missing end of raw directive")
+			if rest != "" { // as in Jinja, whose rule for this wants a character to fail at
+				l.fail("Missing end of raw directive")
+			}
+			return
 		}
 		at += i
 		n := keywordTag(rest[at:], "endraw", func(s string) int { return tagEnd(s, "%}") })
@@ -225,7 +228,10 @@ func (l *lexer) comment() {
 	rest := l.src[l.pos:]
 	i := strings.Index(rest, "#}")
 	if i < 0 {
-		l.fail("Missing end of comment tag")
+		if rest != "" {
+			l.fail("Missing end of comment tag")
+		}
+		return
 	}
 	if i > 0 && (rest[i-1] == '-' || rest[i-1] == '+') {
 		i--

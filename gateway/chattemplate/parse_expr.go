@@ -356,7 +356,7 @@ func (p *parser) callArgs() callArgs {
 			p.next()
 			for _, seen := range a.kwNames {
 				if seen == name {
-					p.fail(line, "keyword argument repeated: %s", name)
+					raiseAt(line, kindPython, "keyword argument repeated: %s", name)
 				}
 			}
 			a.kwNames = append(a.kwNames, name)

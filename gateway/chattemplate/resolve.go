@@ -93,7 +93,7 @@ func (c *resolver) stmt(s stmt, g region) {
 		c.forStmt(s, g)
 	case *breakStmt:
 		if !g.inLoop {
-			raiseAt(s.line, kindSyntax, "break or continue outside of a loop")
+			raiseAt(s.line, kindPython, "break or continue outside of a loop")
 		}
 	case *macroStmt:
 		c.macro(&s.macroDef, g)

@@ -15,12 +15,26 @@ func textMethod(name, spec string, fn func(r *renderer, s string, a []Value) Val
 	strMethods[name] = &methodDef{sig: newSig(name, spec), fn: func(r *renderer, recv Value, a []Value) Value {
 		s, _ := text(recv)
 		r.scan(len(s))
-		v := fn(r, s, a)
-		if _, ok := recv.(markup); ok {
-			return asMarkup(v)
+		if _, ok := recv.(markup); !ok {
+			return fn(r, s, a)
 		}
-		return v
+		switch name {
+		case "replace":
+			a[1] = r.escape(a[1])
+		case "join":
+			a[0] = r.escapeItems(a[0])
+		}
+		return asMarkup(fn(r, s, a))
 	}}
+}
+
+func (r *renderer) escapeItems(v Value) Value {
+	items := r.items(v)
+	out := make([]Value, len(items))
+	for i, item := range items {
+		out[i] = r.escape(item)
+	}
+	return &list{items: out}
 }
 
 func asMarkup(v Value) Value {

@@ -12,8 +12,9 @@ type Template struct {
 	fn        *funcScope
 	enter     []loadOp
 	hasBlocks bool
-	partsForm bool // content is given as a list of parts, see contentIsParts
-	hasName   map[string]bool
+	partsForm bool // content is given as a list of parts, see wantsParts
+
+	namesContent bool // the source has the word "content", which continuing a message takes
 }
 
 // Parse compiles the Jinja source of a chat template.
@@ -31,6 +32,8 @@ func Parse(src string) (t *Template, err error) {
 	c := &resolver{blocks: make(map[string]*blockStmt)}
 	t.fn, t.enter = c.resolveRoot(t.body)
 	t.hasBlocks = len(c.blocks) > 0
+	t.partsForm = wantsParts(t.body)
+	t.namesContent = strings.Contains(src, "content")
 	return t, nil
 }
 
