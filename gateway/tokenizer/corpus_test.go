@@ -93,7 +93,7 @@ func corpus(name string, limit int) string {
 	patterns := map[string][]string{
 		"code": {filepath.Join(runtime.GOROOT(), "src", "net", "http", "*.go"), filepath.Join(runtime.GOROOT(), "src", "runtime", "*.go"),
 			filepath.Join(runtime.GOROOT(), "src", "go", "types", "*.go")},
-		"prose": {"/usr/share/vim/vim*/doc/*.txt", "/usr/share/perl/5*/pod/*.pod", filepath.Join(runtime.GOROOT(), "doc", "*.html")},
+		"prose": {"/usr/share/doc/git/RelNotes/*.txt", "/usr/share/vim/vim*/doc/*.txt", "/usr/share/perl/5*/pod/*.pod", filepath.Join(runtime.GOROOT(), "doc", "*.html")},
 		"multi": {"/usr/share/vim/vim*/tutor/tutor.*.utf-8", "/usr/share/vim/vim*/tutor/tutor.utf-8",
 			"/usr/share/locale/ja/LC_MESSAGES/*.mo", "/usr/share/locale/zh_CN/LC_MESSAGES/*.mo", "/usr/share/locale/ru/LC_MESSAGES/*.mo",
 			"/usr/share/locale/ko/LC_MESSAGES/*.mo", "/usr/share/locale/ar/LC_MESSAGES/*.mo", "/usr/share/locale/hi/LC_MESSAGES/*.mo"},

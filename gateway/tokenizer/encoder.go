@@ -8,59 +8,133 @@ type encoder struct {
 	t   *Tokenizer
 	dst []uint32
 
-	short [1 << 13]shortEntry
-	long  [1 << 11]longEntry
+	short [1 << shortBits]shortEntry
+	long  [1 << longBits]longEntry
 
 	ids        []uint32 // symbols of the word being merged
 	next, prev []uint32
 	heap       []uint64
 	buf        []byte // normalized text
-	piece      []byte // a piece with its prefix
+	piece      []byte // a segment with its prefix
 }
+
+const (
+	shortBits = 14
+	longBits  = 12
+)
 
 // shortEntry caches the ids of a word of at most maxPacked bytes.
 type shortEntry struct {
 	key packed
 	n   uint32
-	ids [11]uint32
+	ids [3]uint32
 }
 
-// longEntry caches the ids of a longer word.
+// longEntry caches the ids of a longer word, or of more ids.
 type longEntry struct {
 	size, n uint16
 	ids     [15]uint32
 	word    [64]byte
 }
 
+// words encodes the pieces of s that scan makes. This is the hot loop: a word
+// that a call met before costs one scan, one hash and one comparison.
+func (e *encoder) words(s string, scan splitter, fast *fastWords) {
+	dst := e.dst
+	b := view(s)
+	for i := 0; i < len(s); {
+		var key packed
+		end := 0
+		if i+16 <= len(b) && fast != nil {
+			key, end = fast.word(b[i : i+16 : i+16])
+			end += i
+		}
+		if end <= i {
+			end = scan(s, i)
+			if end-i > maxPacked {
+				e.dst = dst
+				e.longWord(s[i:end])
+				dst = e.dst
+				i = end
+				continue
+			}
+			key = pack(s, i, end)
+		}
+		hash := key.hash()
+		c := &e.short[hash>>(64-shortBits)]
+		if c.key == key {
+			if c.n == 1 {
+				dst = append(dst, c.ids[0])
+			} else {
+				dst = append(dst, c.ids[:c.n]...)
+			}
+		} else {
+			e.dst = dst
+			e.shortWord(s[i:end], key, hash, c)
+			dst = e.dst
+		}
+		i = end
+	}
+	e.dst = dst
+}
+
 // word appends the ids of s[i:j], a word that no merge crosses.
 func (e *encoder) word(s string, i, j int) {
 	if j-i > maxPacked {
-		e.longWord(s[i:j])
+		e.cachedWord(s[i:j])
 		return
 	}
 	key := pack(s, i, j)
 	hash := key.hash()
-	if id := e.t.words.find(key, hash); id != none {
-		e.dst = append(e.dst, id)
-		return
-	}
-	c := &e.short[hash%uint64(len(e.short))]
+	c := &e.short[hash>>(64-shortBits)]
 	if c.key == key {
 		e.dst = append(e.dst, c.ids[:c.n]...)
 		return
 	}
-	ids := e.mergeWord(s[i:j])
-	e.dst = append(e.dst, ids...)
-	if len(ids) <= len(c.ids) {
-		c.key, c.n = key, uint32(len(ids))
-		copy(c.ids[:], ids)
+	e.shortWord(s[i:j], key, hash, c)
+}
+
+// shortWord appends the ids of a word that its cache entry c does not hold.
+func (e *encoder) shortWord(word string, key packed, hash uint64, c *shortEntry) {
+	if id := e.t.words.find(key, hash); id != none {
+		*c = shortEntry{key, 1, [3]uint32{id}}
+		e.dst = append(e.dst, id)
+		return
+	}
+	start := len(e.dst)
+	e.cachedWord(word)
+	if n := len(e.dst) - start; n <= len(c.ids) {
+		c.key, c.n = key, uint32(n)
+		copy(c.ids[:], e.dst[start:])
 	}
 }
 
-func (e *encoder) longWord(word string) {
+// longWord appends the ids of a piece of more than maxPacked bytes, cut where
+// that is proven exact.
+func (e *encoder) longWord(s string) {
+	if e.t.cuts == nil {
+		e.cachedWord(s)
+		return
+	}
+	start := 0
+	last, i := runeAt(s, 0)
+	for i < len(s) {
+		r, n := runeAt(s, i)
+		if !e.t.cuts.joined(last, r, s[i-1], s[i]) {
+			e.word(s, start, i)
+			start = i
+		}
+		last = r
+		i += n
+	}
+	e.word(s, start, i)
+}
+
+// cachedWord appends the ids of a word of any length.
+func (e *encoder) cachedWord(word string) {
 	var c *longEntry
 	if len(word) <= len(c.word) {
-		c = &e.long[hashLong(word)%uint64(len(e.long))]
+		c = &e.long[hashLong(word)>>(64-longBits)]
 		if int(c.size) == len(word) && string(c.word[:len(word)]) == word {
 			e.dst = append(e.dst, c.ids[:c.n]...)
 			return
@@ -79,21 +153,26 @@ func (e *encoder) longWord(word string) {
 func (e *encoder) mergeWord(word string) []uint32 {
 	t := e.t
 	if t.ignoreMerges {
-		if id := t.vocab.id(view(word)); id != none && t.mergeable(id) {
+		if id := t.findMergeable(view(word)); id != none {
 			e.ids = append(e.ids[:0], id)
 			return e.ids
 		}
 	}
-	if t.spm {
+	e.mergeSymbols(word)
+	return e.ids
+}
+
+// mergeSymbols merges a word from its single bytes or runes into e.ids.
+func (e *encoder) mergeSymbols(word string) {
+	if e.t.spm {
 		e.symbolsSPM(word)
 		e.merge()
-		return e.ids
+		return
 	}
 	if len(word) > maxScanned || !e.mergeBytes(word) {
 		e.symbolsBytes(word)
 		e.merge()
 	}
-	return e.ids
 }
 
 // symbolsBytes starts a byte-level word: one symbol a byte.

@@ -55,9 +55,7 @@ func (d *definition) build() (*Tokenizer, error) {
 	d.rules(t)
 	d.addedTokens(t)
 	d.proveWords(t)
-	if t.spm {
-		d.proveCuts(t)
-	}
+	d.proveCuts(t)
 	d.outPieces(t)
 	return t, nil
 }
@@ -144,44 +142,53 @@ func (d *definition) rules(t *Tokenizer) {
 	d.merges = nil
 }
 
-// proveWords fills the table of words that are one piece. A vocabulary word
-// qualifies if merging its bytes gives it, or, under ignore_merges, as it is.
+// proveWords fills the table of words that are one piece: those of the
+// vocabulary whose merging gives them, or, under ignore_merges, all. If all are
+// proven, ignore_merges changes nothing and is dropped.
 func (d *definition) proveWords(t *Tokenizer) {
 	t.words = newWordTable(t.vocab.count)
 	e := t.encoders.Get().(*encoder)
+	all := true
 	for id := range t.vocab.spans {
 		piece := t.vocab.bytes(uint32(id))
-		if len(piece) == 0 || len(piece) > maxPacked || !t.mergeable(uint32(id)) || t.vocab.id(piece) != uint32(id) {
+		if len(piece) == 0 || !t.mergeable(uint32(id)) || t.vocab.id(piece) != uint32(id) {
 			continue
 		}
-		if ids := e.mergeWord(text(piece)); len(ids) == 1 && ids[0] == uint32(id) {
+		if len(piece) > maxPacked && !t.ignoreMerges {
+			continue
+		}
+		e.mergeSymbols(text(piece))
+		proven := len(e.ids) == 1 && e.ids[0] == uint32(id)
+		all = all && proven
+		if len(piece) <= maxPacked && (proven || t.ignoreMerges) {
 			t.words.add(pack(text(piece), 0, len(piece)), uint32(id))
 		}
 	}
+	t.ignoreMerges = t.ignoreMerges && !all
 	t.encoders.Put(e)
 }
 
-// proveCuts learns what SentencePiece text may be cut between. Nothing can be
-// proven if merges involve byte pieces, whose text is not their spelling, or if
-// unknown runes fuse.
+// proveCuts learns what text may be cut between. Nothing can be proven if whole
+// words bypass the merges, if merges involve byte-fallback pieces, whose text is
+// not their spelling, or if unknown symbols fuse.
 func (d *definition) proveCuts(t *Tokenizer) {
-	if !t.byteFallback && t.unknown != none && t.fuseUnknown {
+	if t.ignoreMerges || t.unknown != none && t.fuseUnknown && !t.byteFallback {
 		return
 	}
-	f := newCutFilter()
 	bytePiece := map[uint32]bool{}
 	if t.byteFallback {
 		for _, id := range t.byteID {
 			bytePiece[id] = true
 		}
 	}
+	f := &cutFilter{}
 	merged := make([]bool, len(t.vocab.spans))
 	for _, s := range t.merges.slots {
 		if s.pair == noMerge {
 			continue
 		}
 		id := uint32(s.merged)
-		if bytePiece[uint32(s.pair)] || bytePiece[uint32(s.pair>>32)] || bytePiece[id] {
+		if bytePiece[uint32(s.pair)] || bytePiece[uint32(s.pair>>32)] || bytePiece[id] || !t.mergeable(id) {
 			return
 		}
 		if !merged[id] {

@@ -36,31 +36,37 @@ type stage struct {
 	// next byte not to be '/' if slash is set.
 	newlineCuts bool
 	slash       bool
+	fast        *fastWords // what scan is known to make, if this is the only stage
 }
 
 func knownPattern(pattern string) (stage, bool) {
+	var (
+		gpt2   = newFastWords(false, nil)
+		cl100k = newFastWords(false, leadsCL100K)
+		o200k  = newFastWords(true, leadsCL100K)
+	)
 	s := stage{pattern: pattern, newlineCuts: true}
 	switch pattern {
 	case patternGPT2:
-		s.scan, s.newlineCuts = scanGPT2, false
+		s.scan, s.fast, s.newlineCuts = scanGPT2, gpt2, false
 	case patternCL100K:
-		s.scan = cl100k(classLetter, 3)
+		s.scan, s.fast = scanCL100K(classLetter, 3), cl100k
 	case patternQwen2:
-		s.scan = cl100k(classLetter, 1)
+		s.scan, s.fast = scanCL100K(classLetter, 1), cl100k
 	case patternQwen35:
-		s.scan = cl100k(classLetter|classMark, 1)
+		s.scan, s.fast = scanCL100K(classLetter|classMark, 1), cl100k
 	case patternO200K:
-		s.scan, s.slash = o200k(3, true), true
+		s.scan, s.fast, s.slash = scanO200K(3, true), o200k, true
 	case patternTekken:
-		s.scan, s.slash = o200k(1, false), true
+		s.scan, s.fast, s.slash = scanO200K(1, false), o200k, true
 	case patternKimiK2:
-		s.scan = scanKimiK2
+		s.scan, s.fast = scanKimiK2, o200k
 	case patternDeepSeekNumbers:
 		s.scan = scanNumbers(3)
 	case patternDeepSeekAsian:
 		s.scan = scanEastAsian
 	case patternDeepSeekRest:
-		s.scan = scanDeepSeekRest
+		s.scan, s.fast = scanDeepSeekRest, gpt2
 	default:
 		return stage{}, false
 	}
@@ -97,7 +103,7 @@ func fuse(stages []stage) []stage {
 	case stages[0].pattern == patternDeepSeekNumbers && stages[1].pattern == patternDeepSeekAsian:
 		return append([]stage{{scan: scanDeepSeekOuter, newlineCuts: true}}, rest...)
 	case stages[0].pattern == `\p{N}` && stages[1].pattern == patternGPT2 && len(rest) == 0:
-		return []stage{{scan: scanDigitsGPT2}}
+		return []stage{{scan: scanDigitsGPT2, fast: stages[1].fast}}
 	}
 	return stages
 }

@@ -1,12 +1,12 @@
 package tokenizer
 
-// cl100k returns
+// scanCL100K returns
 //
 //	(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[LETTERS]+|\p{N}{1,numbers}|
 //	 ?[^\s LETTERS \p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //
 // where letters is \p{L} (cl100k, Llama 3, Qwen 2) or \p{L}\p{M} (Qwen 3.5).
-func cl100k(letters uint8, numbers int) splitter {
+func scanCL100K(letters uint8, numbers int) splitter {
 	return func(s string, i int) int {
 		b := s[i]
 		if b == '\'' {

@@ -5,13 +5,13 @@ const (
 	classesLower = classLower | classCase0 | classMark // [\p{Ll}\p{Lm}\p{Lo}\p{M}]
 )
 
-// o200k returns
+// scanO200K returns
 //
 //	[^\r\n\p{L}\p{N}]?UPPER*LOWER+(CONTRACTION)?|[^\r\n\p{L}\p{N}]?UPPER+LOWER*(CONTRACTION)?|
 //	\p{N}{1,numbers}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //
 // of GPT-4o and gpt-oss; Tekken has no contractions and single numbers.
-func o200k(numbers int, contractions bool) splitter {
+func scanO200K(numbers int, contractions bool) splitter {
 	return func(s string, i int) int {
 		class, n := classAt(s, i)
 		if class&classNumber != 0 {

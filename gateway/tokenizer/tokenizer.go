@@ -17,7 +17,7 @@ type Tokenizer struct {
 	merges *mergeTable
 	words  *wordTable // words that are one piece, proven at load
 	stages []stage
-	cuts   *cutFilter // SentencePiece only; nil if nothing can be proven
+	cuts   *cutFilter // nil if nothing can be proven
 
 	spm          bool
 	splitSpaces  bool // SentencePiece: every space begins a word (Metaspace)
@@ -147,11 +147,7 @@ func (e *encoder) split(s string, stages []stage) {
 		}
 		return
 	}
-	for i := 0; i < len(s); {
-		end := stage.scan(s, i)
-		e.word(s, i, end)
-		i = end
-	}
+	e.words(s, stage.scan, stage.fast)
 }
 
 // shrink gives back the scratch memory that one huge word left behind.

@@ -1,0 +1,58 @@
+package tokenizer
+
+import (
+	"os"
+	"strconv"
+	"testing"
+)
+
+// benchSubjects runs bench on each tokenizer and corpus that is here.
+func benchSubjects(b *testing.B, bench func(b *testing.B, path, text string)) {
+	limit := 2_500_000
+	if s := os.Getenv("KVASIR_BENCH_BYTES"); s != "" {
+		limit, _ = strconv.Atoi(s)
+	}
+	for _, name := range []string{"qwen", "gptoss", "phi3", "smollm2"} {
+		for _, kind := range corpora {
+			b.Run(name+"/"+kind, func(b *testing.B) {
+				path := os.Getenv("KVASIR_SMOLLM2")
+				if name != "smollm2" {
+					path = shared(b, name)
+				} else if path == "" {
+					b.Skip("set KVASIR_SMOLLM2 to SmolLM2-135M-Instruct's GGUF file")
+				}
+				bench(b, path, corpus(kind, limit))
+			})
+		}
+	}
+}
+
+// BenchmarkEncodeWarm encodes a corpus that was encoded before.
+func BenchmarkEncodeWarm(b *testing.B) {
+	benchSubjects(b, func(b *testing.B, path, text string) {
+		tok := mustLoad(b, path)
+		ids := tok.Encode(nil, text, false)
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		for b.Loop() {
+			ids = tok.Encode(ids[:0], text, false)
+		}
+		b.ReportMetric(float64(len(ids)), "tokens/op")
+	})
+}
+
+// BenchmarkEncodeCold encodes a corpus with empty word caches.
+func BenchmarkEncodeCold(b *testing.B) {
+	benchSubjects(b, func(b *testing.B, path, text string) {
+		tok := mustLoad(b, path)
+		ids := tok.Encode(nil, text, false)
+		e := &encoder{t: tok}
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			clear(e.short[:])
+			clear(e.long[:])
+			e.dst = ids[:0]
+			e.encode(text)
+		}
+	})
+}
