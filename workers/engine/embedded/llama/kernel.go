@@ -5,26 +5,33 @@ import "math"
 // The kernels in this file are plain Go. They define the arithmetic: the vector
 // kernels must give the same bits.
 
-// fma32 is a*b + c, rounded once. The product is exact in float64; their sum is
-// made odd where it was inexact, so that rounding it again to float32 is correct.
+// fma32 is a*b + c, rounded once: the product is exact in float64, and rounding
+// their sum twice is right unless it is a tie of float32s or a subnormal one.
 func fma32(a, b, c float32) float32 {
-	p, z := float64(a)*float64(b), float64(c)
-	s := p + z
-	u := math.Float64bits(s)
-	const half, low29, smallest = 1 << 28, 1<<29 - 1, 1023 - 126 + 1
-	if u&low29 != half && u>>52&0x7ff > smallest {
-		return float32(s) // not a tie of normal float32s: rounding twice is right
+	p := float64(a) * float64(b)
+	s := p + float64(c)
+	if u := math.Float64bits(s); u&(1<<29-1) == 1<<28 || u<<1 < (1023-126+1)<<53 {
+		return fma32Careful(p, float64(c), s)
 	}
+	return float32(s)
+}
+
+// fma32Careful makes s, the sum of p and c, odd where it was inexact: rounding
+// to float32 then errs on no side.
+//
+//go:noinline
+func fma32Careful(p, c, s float64) float32 {
 	t := s - p
-	e := (p - (s - t)) + (z - t)
-	if e != 0 && u&1 == 0 {
+	e := (p - (s - t)) + (c - t)
+	if u := math.Float64bits(s); e != 0 && u&1 == 0 {
 		if (e > 0) == (s > 0) {
 			u++
 		} else {
 			u--
 		}
+		s = math.Float64frombits(u)
 	}
-	return float32(math.Float64frombits(u))
+	return float32(s)
 }
 
 // outerPlain adds a times b to c: for rows of a (k numbers each) and 64 columns,

@@ -19,7 +19,8 @@ type (
 )
 
 // The kernels check the extent of their slices once and then use pointers: a
-// bounds check per load would cost more than the arithmetic.
+// bounds check per load would cost more than the arithmetic. A pointer that has
+// been moved past its last load may leave the slice, which nocheckptr permits.
 
 func load(p ptr, offset int) vec {
 	return archsimd.LoadFloat32x16((*[16]float32)(unsafe.Add(p, offset)))
@@ -39,6 +40,7 @@ func loadBytes(p ptr, offset int) ivec {
 	return archsimd.LoadUint8x16((*[16]uint8)(unsafe.Add(p, offset))).ExtendToUint32()
 }
 
+//go:nocheckptr
 func outer(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows int) {
 	if !vectorised {
 		outerPlain(c, ldc, a, lda, b, ldb, k, rows)
@@ -60,6 +62,8 @@ func outer(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows
 
 // outer2 is the workhorse. Eight accumulators, four weights and a spread input
 // are what the compiler keeps in registers: with more it spills.
+//
+//go:nocheckptr
 func outer2(c, d, a, x, b ptr, ldb, k int) {
 	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)
 	d0, d1, d2, d3 := load(d, 0), load(d, 64), load(d, 128), load(d, 192)
@@ -81,6 +85,7 @@ func outer2(c, d, a, x, b ptr, ldb, k int) {
 	store(d3, d, 192)
 }
 
+//go:nocheckptr
 func outer1(c, a, b ptr, ldb, k int) {
 	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)
 	for i := 0; i < 4*k; i += 4 {
@@ -103,6 +108,7 @@ func half(h ivec) vec {
 	return f.AsUint32x16().Or(sign).AsFloat32x16()
 }
 
+//go:nocheckptr
 func unpack(dst []float32, f format, panel []byte, from, to int) {
 	if !vectorised || f == fmtF32 {
 		unpackPlain(dst, f, panel, from, to)
@@ -162,6 +168,7 @@ func unpackQ4(out, in ptr) {
 	}
 }
 
+//go:nocheckptr
 func widen(dst []float32, ldd int, src []uint16, lds, rows, n int) {
 	if !vectorised || n%16 != 0 {
 		widenPlain(dst, ldd, src, lds, rows, n)
