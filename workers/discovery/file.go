@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -44,14 +45,16 @@ type file struct {
 func (f *file) Run(ctx context.Context, update func([]workers.Info)) error {
 	ticks, stop := f.ticks()
 	defer stop()
-	var last []byte
+	var applied, seen []byte
 	var problem string // logged already
 	for {
 		// Comparing the content needs no trust in time stamps, which coarse file
 		// systems and atomic replacement both spoil.
 		content, err := readBounded(f.path)
+		settled := applied == nil || bytes.Equal(content, seen) // not being written just now
+		seen = content
 		var infos []workers.Info
-		changed := err == nil && (last == nil || !bytes.Equal(content, last))
+		changed := err == nil && settled && !bytes.Equal(content, applied)
 		if changed {
 			infos, err = ParseFile(content)
 		}
@@ -60,7 +63,7 @@ func (f *file) Run(ctx context.Context, update func([]workers.Info)) error {
 			problem = err.Error()
 			f.log.Error("the fleet file is unusable; the fleet stays as it is", "file", f.path, "error", err)
 		case err == nil && changed:
-			problem, last = "", content
+			problem, applied = "", content
 			update(infos)
 		}
 		select {
@@ -89,6 +92,9 @@ func ParseFile(content []byte) ([]workers.Info, error) {
 	var doc []any
 	if err := yaml.Unmarshal(content, &doc); err != nil {
 		return nil, fmt.Errorf("want a list of workers: %w", err)
+	}
+	if doc == nil {
+		return nil, errors.New("want a list of workers, [] for none")
 	}
 	// Through JSON, so that there is one set of field names.
 	asJSON, err := json.Marshal(doc)

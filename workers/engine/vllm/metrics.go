@@ -64,14 +64,14 @@ func ParseLoad(text []byte) (Load, error) {
 		return 0, 0
 	}
 	l := Load{KVUsage: -1, QueuedPrefillTokens: -1}
-	count := func(names []string) float64 { v, _ := sum(names); return max(v, 0) }
-	l.Running, l.Waiting = int(count(running)), int(count(waiting))
+	count := func(names []string) int { v, _ := sum(names); return int(within(v, maxCount)) }
+	l.Running, l.Waiting = count(running), count(waiting)
 	l.CacheQueries, l.CacheHits = uint64(count(cacheQueries)), uint64(count(cacheHits))
 	if v, n := sum(kvUsage); n > 0 {
-		l.KVUsage = min(max(v/float64(n), 0), 1)
+		l.KVUsage = within(v/float64(n), 1)
 	}
-	if v, n := sum(queuedPrefill); n > 0 {
-		l.QueuedPrefillTokens = int(max(v, 0))
+	if _, n := sum(queuedPrefill); n > 0 {
+		l.QueuedPrefillTokens = count(queuedPrefill)
 	}
 	if f := families[cacheConfig[0]]; f != nil {
 		for _, m := range f.GetMetric() {
@@ -80,6 +80,16 @@ func ParseLoad(text []byte) (Load, error) {
 		}
 	}
 	return l, nil
+}
+
+const maxCount = 1 << 53
+
+// within is v between 0 and limit; what is not a number is 0.
+func within(v, limit float64) float64 {
+	if !(v > 0) {
+		return 0
+	}
+	return min(v, limit)
 }
 
 // wantedLines keeps the lines of the families above: an engine's histograms are
