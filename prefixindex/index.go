@@ -76,6 +76,7 @@ func (x *Index) RemoveWorker(id kv.WorkerID) {
 // what is not changes nothing. Events of workers that were not added are
 // ignored, and counted.
 func (x *Index) Apply(id kv.WorkerID, e kv.Event) {
+	x.core.Load().table.warm(e.Hashes)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	f := x.fleet.Load()

@@ -24,6 +24,14 @@ func seed(t testing.TB) uint64 {
 	return s
 }
 
+// steps is n times KVASIR_STEPS, for long runs by hand.
+func steps(n int) int {
+	if k, err := strconv.Atoi(os.Getenv("KVASIR_STEPS")); err == nil {
+		n *= k
+	}
+	return n
+}
+
 // world makes random events about a growing family of prompts.
 type world struct {
 	rng     *rand.Rand
@@ -41,12 +49,7 @@ func newWorld(seed uint64, workers, limit, longest int) *world {
 	return w
 }
 
-func (w *world) hash() (h kv.Hash) {
-	for i := range h {
-		h[i] = byte(w.rng.Uint32())
-	}
-	return h
-}
+func (w *world) hash() kv.Hash { return hash{w.rng.Uint64(), w.rng.Uint64()}.bytes() }
 
 // prompt is a known prompt, a branch of one, or a new one.
 func (w *world) prompt() []kv.Hash {
@@ -162,15 +165,15 @@ func (w *world) agree(t testing.TB, x *Index, n *naive, m *Matches, p []kv.Hash)
 func TestRandom(t *testing.T) {
 	s := seed(t)
 	for name, c := range map[string]struct{ workers, limit, longest, steps int }{
-		"few short prompts": {3, 12, 6, 30_000},
-		"long prompts":      {5, 60, 80, 20_000},
-		"many prompts":      {12, 2000, 30, 30_000},
+		"few short prompts": {3, 12, 6, 15_000},
+		"long prompts":      {5, 60, 80, 10_000},
+		"many prompts":      {12, 2000, 30, 15_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(s, c.workers, c.limit, c.longest)
 			x, n, m := New(Options{}), newNaive(), &Matches{}
 			w.start(x, n)
-			for i := range c.steps {
+			for i := range steps(c.steps) {
 				w.step(x, n)
 				w.agree(t, x, n, m, w.prompts[w.rng.IntN(max(1, len(w.prompts)))])
 				if i%997 == 0 {

@@ -11,6 +11,8 @@ func (c *core) store(k key, parent kv.Hash, chain []kv.Hash) {
 	slot := c.table.find(p)
 	if slot == 0 {
 		slot = c.newGhost(p)
+		// It stays without children if the chain turns out to be a lie.
+		defer c.dropIdle(c.placeOf(slot).run)
 	}
 	at := c.placeOf(slot)
 	for len(chain) > 0 {
@@ -71,6 +73,9 @@ func (c *core) join(k key, at, that place, h hash) place {
 		head, _ = c.split(head, at.pos+1)
 	}
 	c.adopt(head, that.run)
+	if run.child == 0 { // it was named a parent in this very event, so far in vain
+		c.list(that.run)
+	}
 	if c.mergeable(head) {
 		c.mergeDown(head)
 	} else {
@@ -98,6 +103,13 @@ func (c *core) newGhost(h hash) uint32 {
 	c.table.insert(h, p.slot())
 	c.counts.ghosts++
 	return p.slot()
+}
+
+// dropIdle removes r if it is a ghost without children.
+func (c *core) dropIdle(r uint32) {
+	if run := c.runs.at(r); run.isGhost() && run.child == 0 && run.len() > 0 {
+		c.bereave(r)
+	}
 }
 
 // extend adds new blocks of chain behind at, up to the first one that is known,

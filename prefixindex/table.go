@@ -118,6 +118,19 @@ func (t *table) find(h hash) uint32 {
 	return 0
 }
 
+// warm brings what find would read of the given hashes into the cache. The loads
+// do not depend on each other, so the processor overlaps their misses, as it
+// cannot when each is followed by a decision. It returns something of all, to
+// keep the compiler from leaving them out.
+func (t *table) warm(hashes []kv.Hash) (any uint64) {
+	for i := range hashes {
+		h := wordsOf(&hashes[i])
+		s := t.segments[h.segment()].Load()
+		any |= s.buckets[h.home(len(s.buckets))].tags[0].Load()
+	}
+	return any
+}
+
 // insert adds h, which is not there, at slot.
 func (t *table) insert(h hash, slot uint32) {
 	s := t.segments[h.segment()].Load()
