@@ -28,6 +28,8 @@ type flight struct {
 	job        *job       // the job of the current leg
 	first      *passenger // this flight's own seat on the flight to cpu
 	tried      kv.TierSet
+	slot       policy.Slot // reserved in gpu, if reserved
+	reserved   bool
 	over       bool
 	ctx        context.Context // ends when the last passenger leaves
 	cancel     context.CancelFunc
@@ -80,13 +82,22 @@ func (f *flight) depart() {
 	}
 }
 
+// departForGPU takes the slot to land in first. Blocks are asked for in the
+// order of their prefix, so what fits in a nearly full pool is the beginning, and
+// nothing is read that has no place to go.
 func (f *flight) departForGPU() {
-	if s, ok := f.m.hostSource(f.block.Hash); ok && f.try(kv.CPU) {
+	slots, err := f.m.gpu.reserve(1)
+	if err != nil {
+		f.finish(nil)
+		return
+	}
+	f.slot, f.reserved = slots[0], true
+	if s, ok := f.m.hostSource(f.block.Hash); ok {
 		f.m.cpu.table.Touch(s)
 		f.queue(kv.CPU, f.m.cpu.lease(s))
 		return
 	}
-	if f.m.cpu == nil || !f.try(kv.Disk) {
+	if f.m.cpu == nil {
 		f.finish(nil)
 		return
 	}
@@ -136,6 +147,9 @@ func (f *flight) finish(l *Lease) {
 	}
 	f.over = true
 	f.cancel()
+	if f.reserved {
+		f.m.gpu.abort(f.slot)
+	}
 	f.unlist()
 	// A block from below cpu is a hit there once, on its first leg.
 	if l != nil && len(f.passengers) > 0 && f.first == nil {

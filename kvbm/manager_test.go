@@ -34,6 +34,11 @@ func TestTierWalk(t *testing.T) {
 			if n := m.Stats().Tiers[from].Hits; n != 4 {
 				t.Fatalf("%d hits in %s, want 4", n, from)
 			}
+			if from != kv.CPU {
+				if n := linkStats(t, m, from, kv.CPU).Blocks; n != 4 {
+					t.Fatalf("%d blocks moved up from %s, want 4", n, from)
+				}
+			}
 			if n := linkStats(t, m, kv.CPU, kv.GPU).Blocks; n != 4 {
 				t.Fatalf("%d blocks moved up to gpu, want 4", n)
 			}

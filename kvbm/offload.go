@@ -94,21 +94,17 @@ func (m *Manager) saveToHost(l *link, j *job) outcome {
 	}
 	src := m.gpu.lease(s)
 	defer src.release()
-	return m.copyInto(l, j, src, m.cpu)
+	slots, err := m.cpu.reserve(1)
+	if err != nil {
+		return dropped
+	}
+	return m.copyInto(l, j, src, m.cpu, slots[0])
 }
 
 // copyInto copies a leased block into a slot of another memory.
-func (m *Manager) copyInto(l *link, j *job, src *Lease, to *Pool) outcome {
-	slots, err := to.reserve(1)
-	if err != nil {
-		if j.flight == nil {
-			return dropped
-		}
-		return missed
-	}
-	dst := to.mem.Slot(int(slots[0]))
-	_ = l.timed(func() error { copy(dst, src.Bytes()); return nil })
-	return m.land(j, to, slots[0], src.block)
+func (m *Manager) copyInto(l *link, j *job, src *Lease, to *Pool, s policy.Slot) outcome {
+	_ = l.timed(func() error { copy(to.mem.Slot(int(s)), src.Bytes()); return nil })
+	return m.land(j, to, s, src.block)
 }
 
 // land commits a slot that a transfer has filled.

@@ -16,7 +16,8 @@ func (m *Manager) loadToGPU(l *link, j *job) outcome {
 	if j.flight.forsaken() {
 		return cancelled
 	}
-	return m.copyInto(l, j, j.src, m.gpu)
+	j.flight.reserved = false // from here on the slot is the transfer's
+	return m.copyInto(l, j, j.src, m.gpu, j.flight.slot)
 }
 
 // hostSlot gets a cpu slot for a load. It waits for one while offloads and
@@ -28,11 +29,20 @@ func (m *Manager) hostSlot(f *flight) (s policy.Slot, how outcome) {
 	if f.forsaken() {
 		return 0, cancelled
 	}
+	m.unstage(f.block.Hash)
 	slots, err := m.cpu.reserve(1)
 	if err != nil {
 		return 0, missed
 	}
 	return slots[0], moved
+}
+
+// unstage forgets what is left of a block's way down through a staging pool,
+// or its way up would end at a duplicate.
+func (m *Manager) unstage(h kv.Hash) {
+	if s, ok := m.cpu.table.Find(h); ok && !m.cpu.advertise && m.cpu.table.Drop(s) {
+		m.cpu.table.Evicted(s)
+	}
 }
 
 // saveToDisk copies cpu -> disk.
