@@ -3,6 +3,7 @@ package embedded
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 )
 
 type completionRequest struct {
@@ -148,10 +149,11 @@ func (d completionDialect) logprobs(c *choice, list []logprobs) *completionLogpr
 	out := &completionLogprobs{}
 	for _, l := range list {
 		text := d.s.tokenText(l.chosen.id)
-		top := map[string]float64{text: l.chosen.logprob}
-		for _, t := range l.top {
+		top := make(map[string]float64, len(l.top)+1)
+		for _, t := range slices.Backward(l.top) { // tokens may look alike (parts of a character): the likelier stays
 			top[d.s.tokenText(t.id)] = t.logprob
 		}
+		top[text] = l.chosen.logprob
 		out.TextOffset = append(out.TextOffset, c.textEnds)
 		out.TokenLogprobs = append(out.TokenLogprobs, l.chosen.logprob)
 		out.Tokens = append(out.Tokens, text)

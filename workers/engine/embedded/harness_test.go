@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers/engine/embedded/llama"
 )
 
@@ -60,7 +61,7 @@ type testEngine struct {
 
 func start(t testing.TB, change func(*Config)) *testEngine {
 	t.Helper()
-	c := Config{Model: tinyModel(t), Name: "tiny", GPUBlocks: 256, BlockSize: blockSize, Threads: 2}
+	c := Config{Model: tinyModel(t), Name: "tiny", GPUBlocks: 256, BlockSize: blockSize, Threads: 1}
 	if change != nil {
 		change(&c)
 	}
@@ -240,7 +241,17 @@ func randomPrompt(rng *rand.Rand, n int) []uint32 {
 	return p
 }
 
+// bytesOf is a text in the tiny model's tokens.
+func bytesOf(text string) (p []uint32) {
+	for _, b := range []byte(text) {
+		p = append(p, uint32(b))
+	}
+	return p
+}
+
 // hashesOf names the full blocks of a prompt.
 func hashesOf(prompt []uint32) []kv.Hash {
 	return kv.Chain(nil, kv.RootSpec{Model: "tiny", BlockSize: blockSize}.Hash(), prompt, blockSize)
 }
+
+var kvbmTooSmall = kvbm.Config{CPUBytes: 1}

@@ -168,3 +168,15 @@ func TestTheRoutersCallJoinsTheEngines(t *testing.T) {
 		t.Error("the restored blocks are still held after the request")
 	}
 }
+
+func TestALateRestoreIsComputedInstead(t *testing.T) {
+	prompt := randomPrompt(seeded(t), 100)
+	e := start(t, func(c *Config) {
+		c.GPUBlocks, c.Tiers, c.RestoreTimeout = 24, kvbm.Config{CPUBytes: 64 << 20}, 1
+	})
+	want := e.complete(prompt, 10, nil)
+	e.evict(hashesOf(prompt))
+	if got := e.complete(prompt, 10, nil); got.cached != 0 || !slices.Equal(got.tokens, want.tokens) {
+		t.Errorf("%d cached tokens after a nanosecond, tokens %v, want %v", got.cached, got.tokens, want.tokens)
+	}
+}

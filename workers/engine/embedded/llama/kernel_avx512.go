@@ -141,31 +141,114 @@ func unpack(dst []float32, f format, panel []byte, from, to int) {
 	}
 }
 
+// scales are four vectors of float16s.
+func scales(in ptr, offset int) (a, b, c, d vec) {
+	return half(loadHalves(in, offset)), half(loadHalves(in, offset+32)), half(loadHalves(in, offset+64)), half(loadHalves(in, offset+96))
+}
+
+func signed(p ptr, offset int) vec {
+	return archsimd.LoadInt8x16((*[16]int8)(unsafe.Add(p, offset))).ExtendToInt32().ConvertToFloat32()
+}
+
+// nibbles are the low and the high 4 bits of 16 bytes.
+func nibbles(p ptr, offset int) (low, high vec) {
+	q := loadBytes(p, offset)
+	low = q.And(archsimd.BroadcastUint32x16(15)).AsInt32x16().ConvertToFloat32()
+	return low, q.ShiftAllRight(4).AsInt32x16().ConvertToFloat32()
+}
+
+//go:nocheckptr
 func unpackQ8(out, in ptr) {
-	d0, d1, d2, d3 := half(loadHalves(in, 0)), half(loadHalves(in, 32)), half(loadHalves(in, 64)), half(loadHalves(in, 96))
-	quants := func(i int) vec {
-		return archsimd.LoadInt8x16((*[16]int8)(unsafe.Add(in, 2*lanes+i))).ExtendToInt32().ConvertToFloat32()
-	}
-	for i := 0; i < quantBlock*lanes; i += lanes {
-		store(quants(i).Mul(d0), out, 4*i)
-		store(quants(i+16).Mul(d1), out, 4*i+64)
-		store(quants(i+32).Mul(d2), out, 4*i+128)
-		store(quants(i+48).Mul(d3), out, 4*i+192)
+	d0, d1, d2, d3 := scales(in, 0)
+	in = unsafe.Add(in, 2*lanes)
+	for range quantBlock {
+		store(signed(in, 0).Mul(d0), out, 0)
+		store(signed(in, 16).Mul(d1), out, 64)
+		store(signed(in, 32).Mul(d2), out, 128)
+		store(signed(in, 48).Mul(d3), out, 192)
+		in, out = unsafe.Add(in, lanes), unsafe.Add(out, 4*lanes)
 	}
 }
 
+//go:nocheckptr
 func unpackQ4(out, in ptr) {
-	low := archsimd.BroadcastUint32x16(15)
-	const upper = quantBlock / 2 * lanes * 4 // from column j to j+16
-	for v := 0; v < 4; v++ {
-		d, m := half(loadHalves(in, 32*v)), half(loadHalves(in, 2*lanes+32*v))
-		for j := 0; j < quantBlock/2; j++ {
-			q := loadBytes(in, 4*lanes+16*v+j*lanes)
-			at := 64*v + j*lanes*4
-			store(q.And(low).AsInt32x16().ConvertToFloat32().MulAdd(d, m), out, at)
-			store(q.ShiftAllRight(4).AsInt32x16().ConvertToFloat32().MulAdd(d, m), out, at+upper)
+	d0, d1, d2, d3 := scales(in, 0)
+	m0, m1, m2, m3 := scales(in, 2*lanes)
+	in = unsafe.Add(in, 4*lanes)
+	put := func(q, r, d, m vec, at int) {
+		store(q.MulAdd(d, m), out, at)
+		store(r.MulAdd(d, m), out, at+4*lanes)
+	}
+	for range quantBlock / 2 {
+		q, r := nibbles(in, 0)
+		put(q, r, d0, m0, 0)
+		q, r = nibbles(in, 16)
+		put(q, r, d1, m1, 64)
+		q, r = nibbles(in, 32)
+		put(q, r, d2, m2, 128)
+		q, r = nibbles(in, 48)
+		put(q, r, d3, m3, 192)
+		in, out = unsafe.Add(in, lanes), unsafe.Add(out, 8*lanes)
+	}
+}
+
+// outerUnpack is unpack and outer for a single row without the memory between
+// them: decoding is bound by how fast weights come in.
+func outerUnpack(c, a []float32, f format, panel []byte, cols int) bool {
+	if !vectorised || f != fmtQ4 && f != fmtQ8 {
+		return false
+	}
+	_, _, _ = c[lanes-1], a[cols-1], panel[f.bytesPer(cols)-1]
+	if f == fmtQ4 {
+		outerQ4(ptr(&c[0]), ptr(&a[0]), ptr(&panel[0]), cols/quantBlock)
+	} else {
+		outerQ8(ptr(&c[0]), ptr(&a[0]), ptr(&panel[0]), cols/quantBlock)
+	}
+	return true
+}
+
+//go:nocheckptr
+func outerQ8(c, a, in ptr, blocks int) {
+	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)
+	for range blocks {
+		d0, d1, d2, d3 := scales(in, 0)
+		in = unsafe.Add(in, 2*lanes)
+		for range quantBlock {
+			x := spread(a, 0)
+			c0, c1 = signed(in, 0).Mul(d0).MulAdd(x, c0), signed(in, 16).Mul(d1).MulAdd(x, c1)
+			c2, c3 = signed(in, 32).Mul(d2).MulAdd(x, c2), signed(in, 48).Mul(d3).MulAdd(x, c3)
+			in, a = unsafe.Add(in, lanes), unsafe.Add(a, 4)
 		}
 	}
+	store(c0, c, 0)
+	store(c1, c, 64)
+	store(c2, c, 128)
+	store(c3, c, 192)
+}
+
+//go:nocheckptr
+func outerQ4(c, a, in ptr, blocks int) {
+	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)
+	for range blocks {
+		d0, d1, d2, d3 := scales(in, 0)
+		m0, m1, m2, m3 := scales(in, 2*lanes)
+		in = unsafe.Add(in, 4*lanes)
+		for range quantBlock / 2 {
+			q, r := nibbles(in, 0)
+			c0 = r.MulAdd(d0, m0).MulAdd(spread(a, 4), q.MulAdd(d0, m0).MulAdd(spread(a, 0), c0))
+			q, r = nibbles(in, 16)
+			c1 = r.MulAdd(d1, m1).MulAdd(spread(a, 4), q.MulAdd(d1, m1).MulAdd(spread(a, 0), c1))
+			q, r = nibbles(in, 32)
+			c2 = r.MulAdd(d2, m2).MulAdd(spread(a, 4), q.MulAdd(d2, m2).MulAdd(spread(a, 0), c2))
+			q, r = nibbles(in, 48)
+			c3 = r.MulAdd(d3, m3).MulAdd(spread(a, 4), q.MulAdd(d3, m3).MulAdd(spread(a, 0), c3))
+			in, a = unsafe.Add(in, lanes), unsafe.Add(a, 8)
+		}
+	}
+	store(c0, c, 0)
+	store(c1, c, 64)
+	store(c2, c, 128)
+	store(c3, c, 192)
 }
 
 //go:nocheckptr

@@ -10,6 +10,8 @@ func unpack(dst []float32, f format, panel []byte, from, to int) {
 	unpackPlain(dst, f, panel, from, to)
 }
 
+func outerUnpack(c, a []float32, f format, panel []byte, cols int) bool { return false }
+
 func widen(dst []float32, ldd int, src []uint16, lds, rows, n int) {
 	widenPlain(dst, ldd, src, lds, rows, n)
 }

@@ -130,6 +130,23 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 				return out
 			})
 		}
+		for _, kind := range []gguf.Type{gguf.Q4_1, gguf.Q4_0, gguf.Q8_0} {
+			cols := 32 * (1 + rng.IntN(5))
+			data, _ := randomTensor(rng, kind, 1, 64, uint64(cols))
+			w, err := newMatrix(kind, 64, cols, data.data, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := fill(cols, 12)
+			both(t, kind.String()+" at once", func() []float32 {
+				out, weights := append([]float32(nil), c[:lanes]...), make([]float32, cols*lanes)
+				if !outerUnpack(out, x, w.format, w.panel(0), cols) {
+					unpack(weights, w.format, w.panel(0), 0, cols)
+					outer(out, lanes, x, cols, weights, lanes, cols, 1)
+				}
+				return out
+			})
+		}
 		raw := make([]uint16, 64*80)
 		for i := range raw {
 			raw[i] = floatToBfloat(anyFloat(rng, 30))

@@ -34,8 +34,8 @@ const (
 // of 16 rows. Missing rows of the last panel are zero.
 //
 // Quantised panels hold, per 32 columns: the 64 rows' scales, for fmtQ4 their
-// minima, and then the quants. A byte of fmtQ4 holds columns j (low) and j+16
-// (high) of one row, as in GGUF.
+// minima, and then the quants. A byte of fmtQ4 holds two neighbouring columns of
+// one row, the first one low.
 type matrix struct {
 	rows, cols int
 	format     format
@@ -130,8 +130,11 @@ func (w *matrix) pack(p, lane int, kind gguf.Type, row []byte) {
 				quants, row = row[2:18], row[18:]
 			}
 			dst = dst[4*lanes:]
-			for j, q := range quants {
-				dst[j*lanes+lane] = q
+			// GGUF's bytes hold columns j and j+16.
+			for j := range quantBlock / 4 {
+				a, b := quants[2*j], quants[2*j+1]
+				dst[j*lanes+lane] = a&15 | b<<4
+				dst[(j+quantBlock/4)*lanes+lane] = a>>4 | b&0xf0
 			}
 			dst = dst[quantBlock/2*lanes:]
 		}
@@ -162,7 +165,7 @@ func (f format) at(panel []byte, k, lane int) float32 {
 		return float32(halfToFloat(half(block)) * float32(q))
 	}
 	block := panel[f.bytesPer(k&^(quantBlock-1)):]
-	q := block[4*lanes+k%16*lanes+lane] >> (k % quantBlock / 16 * 4) & 15
+	q := block[4*lanes+k%quantBlock/2*lanes+lane] >> (k % 2 * 4) & 15
 	return fma32(float32(q), halfToFloat(half(block)), halfToFloat(half(block[2*lanes:])))
 }
 

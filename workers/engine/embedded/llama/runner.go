@@ -258,6 +258,9 @@ func (r *Runner) product(member, task int) {
 		outer(dst, lin.width, src, w.cols, floats(data), lanes, w.cols, rows)
 		return
 	}
+	if rows == 1 && outerUnpack(dst, src, w.format, data, w.cols) {
+		return
+	}
 	buf := r.memory[member].weights
 	for k := 0; k < w.cols; k += unpackCols {
 		end := min(k+unpackCols, w.cols)

@@ -1,9 +1,6 @@
 package llama
 
-import (
-	"runtime"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // team is a fixed set of threads that work on one phase of a step after the
 // other. A phase takes microseconds and a step has hundreds, so members wait for
@@ -28,11 +25,34 @@ type member struct {
 // microseconds.
 const spins = 20000
 
+// await returns once ready does. Whoever makes it so calls rouse afterwards.
+func (m *member) await(ready func() bool) {
+	for i := 0; !ready(); i++ {
+		if i < spins {
+			continue
+		}
+		m.asleep.Store(true)
+		// Who clears the flag owns the wake-up: rouse sends one, and none is
+		// needed if we saw the change ourselves.
+		if !ready() || !m.asleep.CompareAndSwap(true, false) {
+			<-m.wake
+		}
+	}
+}
+
+func (m *member) rouse() {
+	if m.asleep.CompareAndSwap(true, false) {
+		m.wake <- struct{}{}
+	}
+}
+
 func newTeam(size int) *team {
 	t := &team{size: size, members: make([]member, size)}
-	for i := 1; i < size; i++ {
+	for i := range t.members {
 		t.members[i].wake = make(chan struct{}, 1)
-		go t.serve(i)
+		if i > 0 {
+			go t.serve(i)
+		}
 	}
 	return t
 }
@@ -49,14 +69,9 @@ func (t *team) run(tasks int, work func(member, task int)) {
 	}
 	t.work, t.tasks = work, tasks
 	t.next.Store(0)
-	t.busy.Store(int64(t.size - 1))
-	t.signal(2)
+	t.enter(2)
 	t.take(0)
-	for i := 0; t.busy.Load() != 0; i++ {
-		if i > 1000 {
-			runtime.Gosched() // a member lost its processor to another goroutine
-		}
-	}
+	t.members[0].await(t.idle)
 }
 
 func (t *team) take(member int) {
@@ -65,45 +80,31 @@ func (t *team) take(member int) {
 	}
 }
 
-// signal moves to another phase and wakes the sleepers.
-func (t *team) signal(step uint64) {
+// enter starts another phase for all members.
+func (t *team) enter(step uint64) {
+	t.busy.Store(int64(t.size - 1))
 	t.phase.Add(step)
 	for i := 1; i < t.size; i++ {
-		if m := &t.members[i]; m.asleep.CompareAndSwap(true, false) {
-			m.wake <- struct{}{}
-		}
+		t.members[i].rouse()
 	}
 }
 
+func (t *team) idle() bool { return t.busy.Load() == 0 }
+
 func (t *team) serve(id int) {
-	m, seen := &t.members[id], uint64(0)
-	for {
-		for i := 0; t.phase.Load() == seen; i++ {
-			if i < spins {
-				continue
-			}
-			m.asleep.Store(true)
-			// Whoever clears the flag owns the wake-up: signal sends one, and we
-			// need none if we saw the new phase ourselves.
-			if t.phase.Load() == seen || !m.asleep.CompareAndSwap(true, false) {
-				<-m.wake
-			}
+	for seen := uint64(0); seen&1 == 0; {
+		t.members[id].await(func() bool { return t.phase.Load() != seen })
+		if seen = t.phase.Load(); seen&1 == 0 {
+			t.take(id)
 		}
-		seen = t.phase.Load()
-		if seen&1 == 1 {
-			t.busy.Add(-1)
-			return
+		if t.busy.Add(-1) == 0 {
+			t.members[0].rouse()
 		}
-		t.take(id)
-		t.busy.Add(-1)
 	}
 }
 
 // stop ends the members and waits for them.
 func (t *team) stop() {
-	t.busy.Store(int64(t.size - 1))
-	t.signal(1)
-	for t.busy.Load() != 0 {
-		runtime.Gosched()
-	}
+	t.enter(1)
+	t.members[0].await(t.idle)
 }
