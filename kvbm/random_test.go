@@ -245,7 +245,7 @@ func (x *run) step() {
 			x.redis.Run()
 		}
 	default:
-		time.Sleep(time.Duration(x.r.IntN(int(300*time.Microsecond))))
+		time.Sleep(time.Duration(x.r.IntN(int(300 * time.Microsecond))))
 	}
 }
 
