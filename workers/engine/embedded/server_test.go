@@ -321,20 +321,14 @@ func TestAClientThatLeavesFreesItsPages(t *testing.T) {
 }
 
 func TestAFullQueueRefuses(t *testing.T) {
-	e := start(t, func(c *Config) { c.MaxSeqs, c.MaxQueue = 1, 1 })
-	ctx, leave := context.WithCancel(context.Background())
-	defer leave()
-	first := e.begin(ctx, bytesOf("run"), 4000)
-	defer first.Body.Close()
-	second := make(chan error, 1)
-	go func() {
-		resp, err := e.request(ctx, "POST", "/v1/completions", object{"prompt": "wait", "max_tokens": 1})
-		if err == nil {
-			resp.Body.Close()
-		}
-		second <- err
-	}()
-	eventually(t, "the second request waits", func() bool { return e.metric("vllm:num_requests_waiting") == 1 })
+	e := start(t, func(c *Config) { c.MaxQueue = 1 })
+	pages, err := e.Manager().GPU().Reserve(256) // nothing can be admitted
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan outcome, 1)
+	go func() { first <- e.complete(bytesOf("wait"), 3, nil) }()
+	eventually(t, "the first request waits", func() bool { return e.metric("vllm:num_requests_waiting") == 1 })
 	resp, err := e.request(context.Background(), "POST", "/v1/completions", object{"prompt": "refuse", "max_tokens": 1})
 	if err != nil {
 		t.Fatal(err)
@@ -343,8 +337,12 @@ func TestAFullQueueRefuses(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("got %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
-	leave()
-	<-second
+	for _, p := range pages {
+		p.Abort()
+	}
+	if got := <-first; len(got.tokens) != 3 {
+		t.Errorf("with pages again the first request gave %v", got.tokens)
+	}
 }
 
 func TestCloseLetsRequestsFinish(t *testing.T) {
@@ -388,12 +386,12 @@ func TestResetPrefixCache(t *testing.T) {
 	if got := e.complete(prompt, 1, nil).cached; got != 0 {
 		t.Errorf("%d cached tokens after a reset", got)
 	}
-	ctx, leave := context.WithCancel(context.Background())
-	defer leave()
-	resp := e.begin(ctx, prompt, 3900)
-	defer resp.Body.Close()
+	held := e.Manager().GPU().Acquire(hashesOf(prompt))
 	if r := into[map[string]bool](e, "POST", "/reset_prefix_cache", nil); r["success"] {
-		t.Error("reset under a running sequence")
+		t.Error("reset although blocks are in use")
+	}
+	for _, l := range held {
+		l.Release()
 	}
 }
 
