@@ -29,6 +29,7 @@ type Estimate struct {
 	Blocks          TierBlocks `json:"blocks"`
 	RecomputeBlocks int        `json:"recompute_blocks"`
 	CachedTokens    int        `json:"cached_tokens"`
+	ComputeTokens   int        `json:"compute_tokens"`
 }
 
 // lowKVShare is the share of free KV below which a new request is expected to
@@ -48,6 +49,7 @@ func estimate(e *Estimate, r *Request, c *Candidate) {
 		Blocks:          plan.blocks,
 		RecomputeBlocks: r.blocks() - plan.cut,
 		CachedTokens:    plan.cut * r.BlockSize,
+		ComputeTokens:   r.Tokens - plan.cut*r.BlockSize,
 	}
 	e.TTFTMS = e.QueueMS + e.RestoreMS + e.PrefillMS
 	e.HarmMS = harm(r, c, e.PrefillMS)

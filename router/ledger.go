@@ -26,6 +26,8 @@ type entry struct {
 	id         string
 	worker     kv.WorkerID
 	workMS     float64 // restore and prefill once the worker turns to it
+	tokens     int     // to be computed
+	blocks     int     // of the prompt
 	waiting    bool
 	prev, next *entry
 }
@@ -36,6 +38,8 @@ type account struct {
 	waiting     int
 	head, tail  *entry
 	queuedMS    float64   // sum of workMS over the waiting
+	tokens      int       // and of their tokens
+	blocks      int       // of all
 	headStarted time.Time // when the worker turned to head
 }
 
@@ -53,7 +57,8 @@ func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 		a = &account{}
 		l.workers[w] = a
 	}
-	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.PrefillMS, waiting: true, prev: a.tail}
+	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.PrefillMS, tokens: e.ComputeTokens,
+		blocks: e.Cut + e.RecomputeBlocks, waiting: true, prev: a.tail}
 	if a.tail == nil {
 		a.head, a.headStarted = n, now
 	} else {
@@ -62,6 +67,8 @@ func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 	a.tail = n
 	a.waiting++
 	a.queuedMS += n.workMS
+	a.tokens += n.tokens
+	a.blocks += n.blocks
 	l.requests[id] = n
 	l.added++
 }
@@ -88,6 +95,7 @@ func (l *Ledger) Done(id string, now time.Time) {
 	delete(l.requests, id)
 	l.released++
 	a := l.workers[n.worker]
+	a.blocks -= n.blocks
 	if n.waiting {
 		a.unqueue(n, now)
 	} else {
@@ -112,6 +120,7 @@ func (a *account) unqueue(n *entry, now time.Time) {
 	}
 	n.prev, n.next, n.waiting = nil, nil, false
 	a.waiting--
+	a.tokens -= n.tokens
 	if a.queuedMS -= n.workMS; a.waiting == 0 {
 		a.queuedMS = 0 // no rounding error outlives the queue
 	}
@@ -123,7 +132,8 @@ func (l *Ledger) Load(w kv.WorkerID, now time.Time) Load {
 	if a == nil {
 		return Load{FreeKVShare: -1}
 	}
-	load := Load{Running: a.running, Waiting: a.waiting, FreeKVShare: -1}
+	load := Load{Running: a.running, Waiting: a.waiting, FreeKVShare: -1,
+		QueuedPrefillTokens: a.tokens, ActiveBlocks: a.blocks}
 	if a.head != nil {
 		// The head is being worked on. When it is overdue nobody knows how long
 		// it will still take; the others' work is still to come in any case.

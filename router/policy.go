@@ -29,6 +29,11 @@ var policies = []struct {
 	{"round-robin", chooseRoundRobin},
 	{"random", chooseRandom},
 	{"least-loaded", chooseLeastLoaded},
+	{"session-hash", chooseSessionHash},
+	{"prefix-only", choosePrefixOnly},
+	{"dynamo", chooseDynamo},
+	{"llm-d", chooseLLMD},
+	{"smg", chooseSMG},
 }
 
 // Policies are the names that NewPolicy knows.

@@ -3,65 +3,91 @@ package router
 import "math"
 
 // prefillFit learns the three prefill rates by recursive least squares with
-// forgetting. Its unknowns are scaled so that all have about the same size on
-// real prompts: ms, ms per 1,024 tokens, ms per 1,024 x 1,024 attended pairs.
+// forgetting. Its unknowns are multipliers of a first guess, so that one prior
+// and one set of bounds fit a data-centre GPU and a laptop's processor alike.
 type prefillFit struct {
-	theta [3]float64
-	cov   [3][3]float64 // uncertainty of theta, in units of the noise
+	guess [3]float64 // ms; ms per token; ms per attended pair
+	mult  [3]float64
+	cov   [3][3]float64 // uncertainty of mult
 	seen  int
 }
 
 const (
-	fitScale  = 1024.0
-	fitForget = 0.99  // an observation's weight falls to 1/e in 100 more
-	fitPrior  = 100.0 // uncertainty of the defaults: a few observations outweigh them
-	fitMaxCov = 1e4   // an unknown that is never observed does not become ever more uncertain
-	// fitTrusted observations make the fit good enough to distrust an
-	// observation: beyond fitOutlier times the prediction it counts as just that.
+	fitForget = 0.99 // an observation's weight falls to 1/e in 100 more
+	fitNoise  = 0.05 // the share of a prefill's time that is taken for noise
+	fitPrior  = 1.0  // variance of a multiplier at first, and at most
+	fitMost   = 20.0 // and the most that it can be
+	// fitTrusted observations make the fit good enough to distrust one: beyond
+	// fitOutlier times the prediction, either way, it counts as just that.
 	fitTrusted = 8
 	fitOutlier = 4.0
+	// A rate of zero is guessed to be what makes fitTrace of a prefill of
+	// fitTokens, so that it can be learned.
+	fitTrace  = 0.01
+	fitTokens = 1024
 )
 
 func newPrefillFit(d Rates) prefillFit {
-	f := prefillFit{theta: [3]float64{
-		d.PrefillBaseMS, d.PrefillPerTokenMS * fitScale, d.PrefillPerTokenContextMS * fitScale * fitScale,
-	}}
-	for i := range f.cov {
+	f := prefillFit{guess: [3]float64{d.PrefillBaseMS, d.PrefillPerTokenMS, d.PrefillPerTokenContextMS}}
+	typical := features(fitTokens, fitTokens)
+	whole := dot(f.guess, typical)
+	if whole <= 0 {
+		whole = 1
+	}
+	for i, g := range f.guess {
 		f.cov[i][i] = fitPrior
+		if g > 0 {
+			f.mult[i] = 1
+		} else {
+			f.guess[i] = fitTrace * whole / typical[i]
+		}
 	}
 	return f
 }
 
-func (f *prefillFit) fill(r *Rates) {
-	r.PrefillBaseMS = f.theta[0]
-	r.PrefillPerTokenMS = f.theta[1] / fitScale
-	r.PrefillPerTokenContextMS = f.theta[2] / fitScale / fitScale
+// features are what the three rates multiply.
+func features(tokens, context int) [3]float64 {
+	return [3]float64{1, float64(tokens), attended(tokens, context)}
 }
 
-// observe is one step of recursive least squares. Prefills span orders of
-// magnitude, so each is weighted by its predicted size: what is made small is
-// the relative error.
+func (f *prefillFit) fill(r *Rates) {
+	r.PrefillBaseMS = f.guess[0] * f.mult[0]
+	r.PrefillPerTokenMS = f.guess[1] * f.mult[1]
+	r.PrefillPerTokenContextMS = f.guess[2] * f.mult[2]
+}
+
+// observe is one step. Prefills span orders of magnitude, so each counts by its
+// relative error.
 func (f *prefillFit) observe(tokens, context int, ms float64) {
 	if tokens <= 0 || context < tokens || !(ms > 0) || math.IsInf(ms, 0) {
 		return
 	}
-	x := [3]float64{1, float64(tokens) / fitScale, attended(tokens, context) / fitScale / fitScale}
-	predicted := dot(f.theta, x)
-	if f.seen++; f.seen > fitTrusted && predicted > 0 {
+	x := features(tokens, context)
+	for i := range x {
+		x[i] *= f.guess[i]
+	}
+	predicted := dot(f.mult, x)
+	switch f.seen++; {
+	case f.seen == 1 && predicted > 0:
+		// The defaults may be those of quite another machine: keep their shape,
+		// and take the scale from the first prefill.
+		for i := range f.guess {
+			f.guess[i] *= ms / predicted
+		}
+		return
+	case f.seen > fitTrusted && predicted > 0:
 		ms = min(max(ms, predicted/fitOutlier), predicted*fitOutlier)
 	}
-	size := max(ms, predicted, 1e-3)
-	noise := size * size / fitScale // relative error of about 3 % is taken for noise
 
 	var gain [3]float64
 	for i := range gain {
 		gain[i] = dot(f.cov[i], x)
 	}
-	denom := fitForget*noise + dot(gain, x)
-	residual := ms - predicted
+	noise := fitNoise * max(ms, predicted)
+	denom := fitForget*noise*noise + dot(gain, x)
 	for i := range gain {
-		// Rates below zero make no sense and would make long prompts look free.
-		f.theta[i] = max(0, f.theta[i]+gain[i]/denom*residual)
+		// A rate below zero would make long prompts look free.
+		f.mult[i] = min(max(0, f.mult[i]+gain[i]/denom*(ms-predicted)), fitMost)
 	}
 	for i := range f.cov {
 		for j := range f.cov[i] {
@@ -71,11 +97,11 @@ func (f *prefillFit) observe(tokens, context int, ms float64) {
 	f.bound()
 }
 
-// bound keeps the covariance from winding up in a direction that the traffic
-// does not excite.
+// bound keeps forgetting from blowing up the uncertainty of what the traffic
+// does not show.
 func (f *prefillFit) bound() {
 	for i := range f.cov {
-		if over := f.cov[i][i] / fitMaxCov; over > 1 {
+		if over := f.cov[i][i] / fitPrior; over > 1 {
 			s := math.Sqrt(over)
 			for j := range f.cov {
 				f.cov[i][j] /= s

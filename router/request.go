@@ -9,9 +9,10 @@ import (
 // Request is what a decision needs to know of a request.
 type Request struct {
 	ID        string    `json:"id"`
-	Tokens    int       `json:"tokens"`     // of the prompt
-	BlockSize int       `json:"block_size"` // in tokens
-	MaxTokens int       `json:"max_tokens"` // of the answer; 0: not given
+	Session   string    `json:"session,omitempty"` // what requests of one conversation share; "": the ID
+	Tokens    int       `json:"tokens"`            // of the prompt
+	BlockSize int       `json:"block_size"`        // in tokens
+	MaxTokens int       `json:"max_tokens"`        // of the answer; 0: not given
 	Now       time.Time `json:"now"`
 }
 
@@ -46,6 +47,10 @@ type Load struct {
 	Running         int     `json:"running"`           // requests past their first token
 	Waiting         int     `json:"waiting"`           // requests before it
 	FreeKVShare     float64 `json:"free_kv_share"`     // 0 to 1; below 0: unknown
+
+	// What only other routers' formulas go by.
+	QueuedPrefillTokens int `json:"queued_prefill_tokens"` // to be computed for those waiting
+	ActiveBlocks        int `json:"active_blocks"`         // of the prompts of all its requests
 }
 
 // Link is the way blocks take from a tier up to the gpu tier.

@@ -45,9 +45,10 @@ func newLoad(o Options) *load {
 	for range systemPrompts {
 		l.systems = append(l.systems, chain(rng, l.shared+1))
 	}
-	for n := systemPrompts * l.shared; n < o.Blocks; n += o.PromptBlocks - l.shared {
+	own := max(1, o.PromptBlocks-l.shared)
+	for n := systemPrompts * l.shared; n < o.Blocks || len(l.prompts) == 0; n += own {
 		system := l.systems[rng.IntN(systemPrompts)]
-		l.prompts = append(l.prompts, slices.Concat(system[1:], chain(rng, max(1, o.PromptBlocks-l.shared))))
+		l.prompts = append(l.prompts, slices.Concat(system[1:], chain(rng, own)))
 	}
 	for w := range o.Workers {
 		l.scripts = append(l.scripts, script(rng, workerID(w), l.systems))
