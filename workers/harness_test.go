@@ -233,18 +233,39 @@ func (e *engine) restart() {
 	e.serve(l)
 }
 
-// prompt computes a prompt and returns its blocks.
+// prompt computes what a prompt lacks in the cache and returns its blocks. An
+// engine whose cache has a hole computes all behind the hole anew, and then
+// holds blocks twice; this one leaves such prompts alone.
 func (e *engine) prompt(tokens ...uint32) []kv.Hash {
 	e.t.Helper()
 	hashes := kv.Chain(nil, root, tokens, blockSize)
-	ev := events.Event{Kind: kv.Stored, Tokens: tokens[:blockSize*len(hashes)], BlockSize: blockSize}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	parent := root
-	for _, h := range hashes {
-		ev.Hashes = append(ev.Hashes, events.HashOf(h))
-		e.held[h] = parent
-		parent = h
+	var missing []kv.Block
+	first := 0
+	for i, b := range kv.Blocks(nil, root, hashes) {
+		_, held := e.held[b.Hash]
+		switch {
+		case !held && missing == nil:
+			first = i
+			fallthrough
+		case !held:
+			missing = append(missing, b)
+		case missing != nil:
+			return hashes
+		}
+	}
+	if missing == nil {
+		return hashes
+	}
+	ev := events.Event{Kind: kv.Stored, Tokens: tokens[blockSize*first : blockSize*len(hashes)], BlockSize: blockSize}
+	if first > 0 {
+		parent := events.HashOf(hashes[first-1])
+		ev.Parent = &parent
+	}
+	for _, b := range missing {
+		ev.Hashes = append(ev.Hashes, events.HashOf(b.Hash))
+		e.held[b.Hash] = b.Parent
 	}
 	e.pub.Publish(events.Batch{Events: []events.Event{ev}})
 	return hashes

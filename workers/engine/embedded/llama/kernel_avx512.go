@@ -51,6 +51,10 @@ func outer(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows
 	}
 	_, _, _ = c[(rows-1)*ldc+lanes-1], a[(rows-1)*lda+k-1], b[(k-1)*ldb+lanes-1]
 	pc, pa, pb := ptr(&c[0]), ptr(&a[0]), ptr(&b[0])
+	for ; rows >= 6; rows -= 6 {
+		outer6(pc, 4*ldc, pa, 4*lda, pb, 4*ldb, k)
+		pc, pa = unsafe.Add(pc, 6*4*ldc), unsafe.Add(pa, 6*4*lda)
+	}
 	for ; rows >= 2; rows -= 2 {
 		outer2(pc, unsafe.Add(pc, 4*ldc), pa, unsafe.Add(pa, 4*lda), pb, 4*ldb, k)
 		pc, pa = unsafe.Add(pc, 8*ldc), unsafe.Add(pa, 8*lda)
@@ -60,8 +64,14 @@ func outer(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows
 	}
 }
 
-// outer2 is the workhorse. Eight accumulators, four weights and a spread input
-// are what the compiler keeps in registers: with more it spills.
+// outer6 is the workhorse of prefill, in assembly: its 24 accumulators need all
+// 32 registers, of which the compiler uses 15. It takes k > 0, strides in bytes.
+//
+//go:noescape
+func outer6(c ptr, ldc int, a ptr, lda int, b ptr, ldb, k int)
+
+// outer2 keeps as many accumulators as the compiler does without spilling.
+//
 //
 //go:nocheckptr
 func outer2(c, d, a, x, b ptr, ldb, k int) {

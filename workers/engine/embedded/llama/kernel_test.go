@@ -109,7 +109,7 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 		return v
 	}
 	for range 40 {
-		k, rows, lda, ldb, ldc := 1+rng.IntN(70), 1+rng.IntN(7), 70+rng.IntN(9), lanes+rng.IntN(9), lanes+rng.IntN(9)
+		k, rows, lda, ldb, ldc := 1+rng.IntN(70), 1+rng.IntN(15), 70+rng.IntN(9), lanes+rng.IntN(9), lanes+rng.IntN(9)
 		a, b, c := fill(rows*lda, 12), fill(k*ldb, 12), fill(rows*ldc, 12)
 		both(t, "outer", func() []float32 {
 			out := append([]float32(nil), c...)

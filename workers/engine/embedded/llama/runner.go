@@ -67,7 +67,7 @@ type scratch struct {
 
 const (
 	unpackCols = 96  // columns of a panel unpacked at a time: 24 KiB, half of a first-level cache
-	tokenTile  = 128 // tokens per task of a product: their inputs stay in the second-level cache
+	tokenTile  = 126 // (whole kernel rows) tokens per task of a product: their inputs stay in the second-level cache
 	attendRows = 24  // queries (tokens times heads) per attention task
 )
 
