@@ -1,0 +1,156 @@
+package tierbench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm"
+	"github.com/kvasir-ai/kvasir/kvbm/host"
+)
+
+// driver moves one round of blocks through a block manager that has a gpu pool
+// and the tier to measure.
+type driver struct {
+	ctx        context.Context
+	m          *kvbm.Manager
+	tier       kv.Tier
+	blocks     int
+	blockBytes int
+	round      []kv.Block
+	fills      []*kvbm.Filling
+	arrived    uint64 // blocks that had reached the tier before this round
+	client     *redis.Client
+	keys       []string // patterns of what the bench leaves in Redis
+}
+
+func newDriver(ctx context.Context, tier kv.Tier, blocks int, o Options, dir string) (*driver, error) {
+	c := kvbm.Config{
+		// A layout of this run alone: nothing in Redis is found, or left findable.
+		Layout:    kv.Layout{Model: fmt.Sprintf("bench %x", rand.Uint64()), BlockBytes: o.BlockBytes},
+		GPUBlocks: blocks,
+	}
+	d := &driver{ctx: ctx, tier: tier, blocks: blocks, blockBytes: o.BlockBytes}
+	stride := int64(host.Stride(o.BlockBytes))
+	switch tier {
+	case kv.CPU:
+		c.CPUBytes = int64(blocks) * stride
+	case kv.Disk:
+		c.Disk = kvbm.DiskConfig{Path: dir, Bytes: host.Align + int64(blocks)*stride}
+	case kv.Redis:
+		opts, err := redis.ParseURL(o.RedisURL)
+		if err != nil {
+			return nil, errors.New("the Redis URL cannot be read")
+		}
+		d.client = redis.NewClient(opts)
+		d.keys = []string{"kvasir:" + c.Layout.Fingerprint().String() + ":*", rawPrefix + "*"}
+		c.Redis = kvbm.RedisConfig{URL: o.RedisURL, TTL: 5 * time.Minute}
+	}
+	var err error
+	if d.m, err = kvbm.Open(ctx, c); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *driver) close() error {
+	var errs []error
+	if d.m != nil {
+		errs = append(errs, d.m.Close(context.WithoutCancel(d.ctx)))
+	}
+	if d.client != nil {
+		errs = append(errs, d.scrub(), d.client.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// scrub deletes what the last round left in Redis, so that no round makes the
+// server larger.
+func (d *driver) scrub() error {
+	if d.client == nil {
+		return nil
+	}
+	ctx := context.WithoutCancel(d.ctx)
+	for _, pattern := range d.keys {
+		for it := d.client.Scan(ctx, 0, pattern, 1000).Iterator(); it.Next(ctx); {
+			if err := d.client.Del(ctx, it.Val()).Err(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// prepare fills the gpu pool with new blocks, ready to commit.
+func (d *driver) prepare(round int) (err error) {
+	if err := d.scrub(); err != nil {
+		return err
+	}
+	d.round = nil
+	var parent kv.Hash
+	for i := range d.blocks {
+		var h kv.Hash
+		binary.LittleEndian.PutUint64(h[:], uint64(round)<<32|uint64(i)|1<<63)
+		d.round = append(d.round, kv.Block{Hash: h, Parent: parent})
+		parent = h
+	}
+	if d.fills, err = d.m.GPU().Reserve(d.blocks); err != nil {
+		return err
+	}
+	for i, f := range d.fills {
+		b := f.Bytes()
+		for at := 0; at+8 <= len(b); at += 8 {
+			binary.LittleEndian.PutUint64(b[at:], uint64(round*d.blocks+i)*0x9e3779b97f4a7c15+uint64(at))
+		}
+	}
+	d.arrived = d.m.Stats().Tiers[d.tier].Stored
+	return nil
+}
+
+// write commits the round in gpu and waits until all of it is in the tier.
+func (d *driver) write() error {
+	for i, f := range d.fills {
+		l, ok := f.Commit(d.round[i])
+		if !ok {
+			return errors.New("a block is in the pool already")
+		}
+		l.Release()
+	}
+	for {
+		s := d.m.Stats()
+		if s.Tiers[d.tier].Stored == d.arrived+uint64(d.blocks) {
+			return nil
+		}
+		queued := 0
+		for _, l := range s.Links {
+			queued += l.Queued
+		}
+		if queued == 0 {
+			return fmt.Errorf("only %d of %d blocks reached the tier", s.Tiers[d.tier].Stored-d.arrived, d.blocks)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// read empties the gpu pool and brings the round back.
+func (d *driver) read() error {
+	fills, err := d.m.GPU().Reserve(d.blocks)
+	if err != nil {
+		return err
+	}
+	for _, f := range fills {
+		f.Abort()
+	}
+	o := d.m.Onboard(d.ctx, kvbm.OnboardRequest{Blocks: d.round})
+	defer o.Release()
+	if r := o.Result(); r.Blocks[d.tier] != d.blocks {
+		return fmt.Errorf("of %d blocks only %d came back from the tier: %+v", d.blocks, r.Blocks[d.tier], r)
+	}
+	return nil
+}

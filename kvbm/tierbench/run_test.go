@@ -1,0 +1,53 @@
+package tierbench
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
+)
+
+func TestAllTiersAreMeasured(t *testing.T) {
+	srv := redistest.Start(t)
+	dir := t.TempDir()
+	r, err := Run(t.Context(), Options{Dir: dir, RedisURL: srv.URL(), BlockBytes: 20000, Bytes: 1 << 20, Rounds: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []kv.Tier{kv.CPU, kv.Disk, kv.Redis} {
+		got := r.Tiers[i]
+		if got.Tier != want || got.Read <= 0 || got.Write <= 0 || got.LimitRead <= 0 || got.LimitWrite <= 0 ||
+			got.RatioRead != got.Read/got.LimitRead || got.RatioWrite != got.Write/got.LimitWrite {
+			t.Errorf("%+v", got)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("%v is left behind", left)
+	}
+}
+
+// BenchmarkTiers prints the report; `-benchtime 1x` is enough. KVASIR_BENCH_DIR
+// picks the disk and KVASIR_BENCH_BLOCK the block's bytes.
+func BenchmarkTiers(b *testing.B) {
+	srv := redistest.Start(b)
+	dir := os.Getenv("KVASIR_BENCH_DIR")
+	if dir == "" {
+		dir = b.TempDir()
+	}
+	block, _ := strconv.Atoi(os.Getenv("KVASIR_BENCH_BLOCK"))
+	for b.Loop() {
+		r, err := Run(b.Context(), Options{Dir: dir, RedisURL: srv.URL(), BlockBytes: block})
+		if err != nil {
+			b.Fatal(err)
+		}
+		out, _ := json.MarshalIndent(r, "", "  ")
+		b.Logf("%s", out)
+		for _, t := range r.Tiers {
+			b.ReportMetric(t.RatioRead, t.Tier.String()+"-read-ratio")
+			b.ReportMetric(t.RatioWrite, t.Tier.String()+"-write-ratio")
+		}
+	}
+}
