@@ -81,9 +81,10 @@ func (r *Runner) streamProbe(b *testing.B) float64 {
 		}
 	}
 	best := 0.0
+	read := func(member, task int) { streamSum(pieces[task], &r.memory[member]) }
 	for range 5 {
 		best = max(best, float64(total)/seconds(func() {
-			r.team.run(len(pieces), func(member, task int) { streamSum(pieces[task], &r.memory[member]) })
+			r.team.run(len(pieces), &read)
 		}))
 	}
 	return best
@@ -93,9 +94,10 @@ func (r *Runner) streamProbe(b *testing.B) float64 {
 func (r *Runner) flopProbe() float64 {
 	const k, rows, rounds, tasks = 64, 8, 400, 16
 	best := 0.0
+	multiply := func(int, int) { fmaRegisters(k * rows * rounds) }
 	for range 5 {
 		best = max(best, 2*k*rows*lanes*rounds*tasks/seconds(func() {
-			r.team.run(tasks, func(int, int) { fmaRegisters(k * rows * rounds) })
+			r.team.run(tasks, &multiply)
 		}))
 	}
 	return best

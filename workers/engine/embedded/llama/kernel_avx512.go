@@ -72,7 +72,6 @@ func outer6(c ptr, ldc int, a ptr, lda int, b ptr, ldb, k int)
 
 // outer2 keeps as many accumulators as the compiler does without spilling.
 //
-//
 //go:nocheckptr
 func outer2(c, d, a, x, b ptr, ldb, k int) {
 	c0, c1, c2, c3 := load(c, 0), load(c, 64), load(c, 128), load(c, 192)

@@ -9,17 +9,17 @@
 	VFMADD231PS  Z26, Z28, c2  \
 	VFMADD231PS  Z27, Z28, c3
 
-#define LOAD(p, i, c0, c1, c2, c3) \
-	VMOVUPS (p)i, c0    \
-	VMOVUPS 64(p)i, c1  \
-	VMOVUPS 128(p)i, c2 \
-	VMOVUPS 192(p)i, c3
+#define LOAD(at, c0, c1, c2, c3) \
+	VMOVUPS 0 at, c0    \
+	VMOVUPS 64 at, c1  \
+	VMOVUPS 128 at, c2 \
+	VMOVUPS 192 at, c3
 
-#define STORE(p, i, c0, c1, c2, c3) \
-	VMOVUPS c0, (p)i    \
-	VMOVUPS c1, 64(p)i  \
-	VMOVUPS c2, 128(p)i \
-	VMOVUPS c3, 192(p)i
+#define STORE(at, c0, c1, c2, c3) \
+	VMOVUPS c0, 0 at    \
+	VMOVUPS c1, 64 at  \
+	VMOVUPS c2, 128 at \
+	VMOVUPS c3, 192 at
 
 // func outer6(c ptr, ldc int, a ptr, lda int, b ptr, ldb, k int)
 TEXT ·outer6(SB), NOSPLIT, $0-56
@@ -34,12 +34,12 @@ TEXT ·outer6(SB), NOSPLIT, $0-56
 	ADDQ AX, R10
 	LEAQ (DI)(DI*2), R9
 	ADDQ SI, R9
-	LOAD(AX, , Z0, Z1, Z2, Z3)
-	LOAD(AX, (BX*1), Z4, Z5, Z6, Z7)
-	LOAD(AX, (BX*2), Z8, Z9, Z10, Z11)
-	LOAD(R10, , Z12, Z13, Z14, Z15)
-	LOAD(R10, (BX*1), Z16, Z17, Z18, Z19)
-	LOAD(R10, (BX*2), Z20, Z21, Z22, Z23)
+	LOAD((AX), Z0, Z1, Z2, Z3)
+	LOAD((AX)(BX*1), Z4, Z5, Z6, Z7)
+	LOAD((AX)(BX*2), Z8, Z9, Z10, Z11)
+	LOAD((R10), Z12, Z13, Z14, Z15)
+	LOAD((R10)(BX*1), Z16, Z17, Z18, Z19)
+	LOAD((R10)(BX*2), Z20, Z21, Z22, Z23)
 
 loop:
 	VMOVUPS (DX), Z24
@@ -58,11 +58,11 @@ loop:
 	DECQ CX
 	JNZ  loop
 
-	STORE(AX, , Z0, Z1, Z2, Z3)
-	STORE(AX, (BX*1), Z4, Z5, Z6, Z7)
-	STORE(AX, (BX*2), Z8, Z9, Z10, Z11)
-	STORE(R10, , Z12, Z13, Z14, Z15)
-	STORE(R10, (BX*1), Z16, Z17, Z18, Z19)
-	STORE(R10, (BX*2), Z20, Z21, Z22, Z23)
+	STORE((AX), Z0, Z1, Z2, Z3)
+	STORE((AX)(BX*1), Z4, Z5, Z6, Z7)
+	STORE((AX)(BX*2), Z8, Z9, Z10, Z11)
+	STORE((R10), Z12, Z13, Z14, Z15)
+	STORE((R10)(BX*1), Z16, Z17, Z18, Z19)
+	STORE((R10)(BX*2), Z20, Z21, Z22, Z23)
 	VZEROUPPER
 	RET

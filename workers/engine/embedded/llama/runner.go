@@ -114,24 +114,24 @@ func (r *Runner) Step(ctx context.Context, seqs []Sequence) ([][]float32, error)
 		return nil, err
 	}
 	n := len(r.tokens)
-	r.team.run(n, r.embedPhase)
+	r.team.run(n, &r.embedPhase)
 	for i := range r.m.layers {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		r.layer = i
 		l := &r.m.layers[i]
-		r.team.run(n, r.attnNormPhase)
+		r.team.run(n, &r.attnNormPhase)
 		r.multiply(&l.qkv, r.qkv, r.normed, n)
-		r.team.run(n, r.storePhase)
-		r.team.run(len(r.spans), r.attendPhase)
+		r.team.run(n, &r.storePhase)
+		r.team.run(len(r.spans), &r.attendPhase)
 		r.multiply(&l.out, r.projected, r.attn, n)
-		r.team.run(n, r.ffnNormPhase)
+		r.team.run(n, &r.ffnNormPhase)
 		r.multiply(&l.gateUp, r.gateUp, r.normed, n)
-		r.team.run(n, r.activatePhase)
+		r.team.run(n, &r.activatePhase)
 		r.multiply(&l.down, r.projected, r.active, n)
 	}
-	r.team.run(len(r.wanted), r.finishPhase)
+	r.team.run(len(r.wanted), &r.finishPhase)
 	r.multiply(&r.m.output, r.logits, r.normed, len(r.wanted))
 	return r.answers, nil
 }
@@ -229,7 +229,7 @@ func (r *Runner) split(seq, first int) {
 // multiply computes dst = src times lin for the given rows.
 func (r *Runner) multiply(lin *linear, dst, src []float32, rows int) {
 	r.lin, r.dst, r.src, r.rows = lin, dst, src, rows
-	r.team.run(lin.panels*((rows+tokenTile-1)/tokenTile), r.productPhase)
+	r.team.run(lin.panels*((rows+tokenTile-1)/tokenTile), &r.productPhase)
 }
 
 // product is a task of multiply: one panel for a tile of rows. Tasks walk the

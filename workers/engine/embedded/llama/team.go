@@ -1,19 +1,34 @@
 package llama
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // team is a fixed set of threads that work on one phase of a step after the
 // other. A phase takes microseconds and a step has hundreds, so members wait for
 // the next one by spinning, and only sleep when none comes.
+//
+// A phase ends when its tasks are done, not when every member has been there.
+// On a busy machine a member may have no processor for milliseconds; then the
+// others do its share, and nobody waits for it unless it lost its processor in
+// the middle of a task.
 type team struct {
-	size    int
-	work    func(member, task int)
-	tasks   int
-	next    atomic.Int64
-	phase   atomic.Uint64 // odd after stop
-	busy    atomic.Int64
+	work    atomic.Pointer[func(member, task int)]
+	ticket  atomic.Uint64 // phase, tasks, next task: see below
+	left    atomic.Int64  // tasks of the phase that are not done
+	stopped atomic.Bool
 	members []member
+	serving sync.WaitGroup
 }
+
+// The ticket's fields. A task is claimed by swapping the whole ticket, so that
+// nobody claims a task of one phase with what it read of another.
+const (
+	taskBits   = 20
+	maxTasks   = 1<<taskBits - 1
+	phaseShift = 2 * taskBits
+)
 
 type member struct {
 	asleep atomic.Bool
@@ -47,11 +62,11 @@ func (m *member) rouse() {
 }
 
 func newTeam(size int) *team {
-	t := &team{size: size, members: make([]member, size)}
+	t := &team{members: make([]member, size)}
 	for i := range t.members {
 		t.members[i].wake = make(chan struct{}, 1)
 		if i > 0 {
-			go t.serve(i)
+			t.serving.Go(func() { t.serve(i) })
 		}
 	}
 	return t
@@ -60,51 +75,73 @@ func newTeam(size int) *team {
 // run does work(member, task) for every task below tasks, on all members (the
 // caller is member 0), and returns when all are done. Tasks are handed out in
 // order.
-func (t *team) run(tasks int, work func(member, task int)) {
-	if tasks <= 1 || t.size == 1 {
+func (t *team) run(tasks int, work *func(member, task int)) {
+	if tasks <= 1 || len(t.members) == 1 {
 		for task := range tasks {
-			work(0, task)
+			(*work)(0, task)
 		}
 		return
 	}
-	t.work, t.tasks = work, tasks
-	t.next.Store(0)
-	t.enter(2)
+	if tasks > maxTasks {
+		panic("llama: a phase of too many tasks")
+	}
+	t.work.Store(work)
+	t.left.Store(int64(tasks))
+	phase := t.ticket.Load()>>phaseShift + 1
+	t.ticket.Store(phase<<phaseShift | uint64(tasks)<<taskBits) // opens the phase
+	for i := range t.members[1:] {
+		t.members[i+1].rouse()
+	}
 	t.take(0)
-	t.members[0].await(t.idle)
+	t.members[0].await(t.done)
 }
 
+// take works on the open phase until its tasks are all claimed.
 func (t *team) take(member int) {
-	for task := int(t.next.Add(1)) - 1; task < t.tasks; task = int(t.next.Add(1)) - 1 {
-		t.work(member, task)
-	}
-}
-
-// enter starts another phase for all members.
-func (t *team) enter(step uint64) {
-	t.busy.Store(int64(t.size - 1))
-	t.phase.Add(step)
-	for i := 1; i < t.size; i++ {
-		t.members[i].rouse()
-	}
-}
-
-func (t *team) idle() bool { return t.busy.Load() == 0 }
-
-func (t *team) serve(id int) {
-	for seen := uint64(0); seen&1 == 0; {
-		t.members[id].await(func() bool { return t.phase.Load() != seen })
-		if seen = t.phase.Load(); seen&1 == 0 {
-			t.take(id)
+	for {
+		ticket := t.ticket.Load()
+		task, open := unclaimed(ticket)
+		if !open {
+			return
 		}
-		if t.busy.Add(-1) == 0 {
+		work := t.work.Load()
+		if !t.ticket.CompareAndSwap(ticket, ticket+1) {
+			continue
+		}
+		(*work)(member, task)
+		if t.left.Add(-1) == 0 && member != 0 {
 			t.members[0].rouse()
 		}
 	}
 }
 
+// unclaimed is the next task of a ticket's phase, if there is one.
+func unclaimed(ticket uint64) (task int, open bool) {
+	next, tasks := ticket&maxTasks, ticket>>taskBits&maxTasks
+	return int(next), next < tasks
+}
+
+func (t *team) done() bool { return t.left.Load() == 0 }
+
+func (t *team) serve(id int) {
+	wanted := func() bool {
+		_, open := unclaimed(t.ticket.Load())
+		return open || t.stopped.Load()
+	}
+	for {
+		t.members[id].await(wanted)
+		if t.stopped.Load() {
+			return
+		}
+		t.take(id)
+	}
+}
+
 // stop ends the members and waits for them.
 func (t *team) stop() {
-	t.enter(1)
-	t.members[0].await(t.idle)
+	t.stopped.Store(true)
+	for i := range t.members[1:] {
+		t.members[i+1].rouse()
+	}
+	t.serving.Wait()
 }
