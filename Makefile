@@ -6,6 +6,8 @@ SHELL := /bin/bash
 # experiment. Without it everything works, slower.
 export GOEXPERIMENT ?= simd
 export CGO_ENABLED ?= 1
+# go-nvml binds functions that its header calls deprecated; that is not our news.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 CACHE := $(CURDIR)/.cache
 BIN   := $(CURDIR)/bin/kvasir

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvasir-ai/kvasir/gateway"
+	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
 func newExplain() *cobra.Command {
@@ -115,7 +116,7 @@ func printRecord(w io.Writer, r gateway.Record) error {
 		}
 		b := c.Blocks
 		fmt.Fprintf(t, "%s%s\t%d\t%d\t%d\t%d\t%d\t%d\tblocks\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t\t\n", mark, c.Worker,
-			b.GPU, b.CPU, b.Disk, b.Redis, b.Peer, c.RecomputeBlocks, c.QueueMS, c.RestoreMS, c.PrefillMS, c.TTFTMS, c.HarmMS, c.ScoreMS)
+			b[kv.GPU], b[kv.CPU], b[kv.Disk], b[kv.Redis], b[kv.Peer], c.RecomputeBlocks, c.QueueMS, c.RestoreMS, c.PrefillMS, c.TTFTMS, c.HarmMS, c.ScoreMS)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -124,10 +125,10 @@ func printRecord(w io.Writer, r gateway.Record) error {
 		fmt.Fprintf(w, "\ntried %s in vain: %s\n", f.Worker, f.Why)
 	}
 	if r.Onboard != nil {
-		o := r.Onboard
+		o, b := r.Onboard, r.Onboard.Blocks
 		fmt.Fprintf(w, "\nonboarded %d blocks (cpu %d, disk %d, redis %d, peer %d), %d were on gpu, %d missed: %.1f MB in %.3f ms\n",
-			o.Blocks.CPU+o.Blocks.Disk+o.Blocks.Redis+o.Blocks.Peer, o.Blocks.CPU, o.Blocks.Disk, o.Blocks.Redis, o.Blocks.Peer,
-			o.Blocks.GPU, o.Missed, float64(o.Bytes)/1e6, o.MS)
+			b[kv.CPU]+b[kv.Disk]+b[kv.Redis]+b[kv.Peer], b[kv.CPU], b[kv.Disk], b[kv.Redis], b[kv.Peer],
+			b[kv.GPU], o.Missed, float64(o.Bytes)/1e6, o.MS)
 	}
 	return printOutcome(w, r)
 }

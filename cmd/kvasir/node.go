@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/kvasir-ai/kvasir/internal/config"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm"
@@ -28,22 +26,24 @@ type node struct {
 }
 
 // startNode starts the worker that cfg.Agent describes.
-func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) (*node, error) {
+func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node, error) {
 	a := cfg.Agent
 	log = log.With("worker", a.ID)
 	n := &node{info: workers.Info{
 		ID: kv.WorkerID(a.ID), Model: a.Model, URL: a.URL, Engine: a.Engine, Agent: advertised(a),
 		Events: workers.EventSource{Endpoint: a.Events.Endpoint, Replay: a.Events.Replay, Topic: a.Events.Topic},
 	}}
-	var manager *kvbm.Manager
+	ac := agent.Config{Listen: listenAddress(a), Log: log, Version: version()}
 	if a.Engine == "embedded" {
 		if err := n.startEngine(ctx, cfg, log); err != nil {
 			return nil, err
 		}
-		manager = n.engine.Manager()
+		ac.Manager = n.engine.Manager()
+		ac.BlockBytes = ac.Manager.BlockBytes()
 	}
+	ac.Info = n.info
 	var err error
-	n.agent, err = agent.Serve(ctx, agent.Config{Info: n.info, Manager: manager, Listen: listenAddress(a), Log: log, Registerer: reg})
+	n.agent, err = agent.Serve(ctx, ac)
 	if err != nil {
 		return nil, errors.Join(err, n.close(ctx))
 	}
@@ -83,7 +83,7 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 func (n *node) close(ctx context.Context) error {
 	var errs []error
 	if n.agent != nil {
-		errs = append(errs, n.agent.Close(ctx))
+		errs = append(errs, n.agent.Close())
 	}
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close(ctx))

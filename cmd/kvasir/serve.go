@@ -64,7 +64,11 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	f, err := newFront(cfg, log, sources(cfg, log), nil)
+	from, err := sources(cfg, log)
+	if err != nil {
+		return err
+	}
+	f, err := newFront(cfg, log, from, nil)
 	if err != nil {
 		return err
 	}
@@ -76,7 +80,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 }
 
 // sources are the places that cfg names workers in.
-func sources(cfg *config.Config, log *slog.Logger) []workers.Source {
+func sources(cfg *config.Config, log *slog.Logger) ([]workers.Source, error) {
 	var list []workers.Source
 	if len(cfg.Workers) > 0 {
 		infos := make([]workers.Info, len(cfg.Workers))
@@ -89,12 +93,16 @@ func sources(cfg *config.Config, log *slog.Logger) []workers.Source {
 		list = append(list, discovery.Static(infos...))
 	}
 	if cfg.Discovery.File != "" {
-		list = append(list, discovery.File(cfg.Discovery.File))
+		list = append(list, discovery.File(cfg.Discovery.File, log))
 	}
 	if cfg.Discovery.Etcd != nil {
-		list = append(list, discovery.Etcd(etcdConfig(cfg.Discovery.Etcd, log)))
+		etcd, err := discovery.Etcd(etcdConfig(cfg.Discovery.Etcd, log))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, etcd)
 	}
-	return list
+	return list, nil
 }
 
 func etcdConfig(e *config.Etcd, log *slog.Logger) discovery.EtcdConfig {

@@ -112,7 +112,7 @@ func runUp(ctx context.Context, cfg *config.Config, count int, out io.Writer) (e
 		one.Agent.ID, one.Agent.Model = fmt.Sprintf("w%d", i), name
 		one.Agent.Listen = "unix://" + filepath.Join(sockets, one.Agent.ID+".sock")
 		one.Agent.Embedded.Listen = "127.0.0.1:0"
-		n, err := startNode(ctx, &one, log, nil)
+		n, err := startNode(ctx, &one, log)
 		if err != nil {
 			return fmt.Errorf("worker %s: %w", one.Agent.ID, err)
 		}

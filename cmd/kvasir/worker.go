@@ -62,7 +62,7 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 		cfg.Agent.Model = servedName(cfg.Agent.Embedded.Model)
 	}
 	reg := newRegistry()
-	n, err := startNode(ctx, cfg, log, reg)
+	n, err := startNode(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -87,11 +87,7 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { // leave the fleet before the engine goes
-			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-			defer cancel()
-			err = errors.Join(err, r.Close(end))
-		}()
+		defer r.Close() // leave the fleet before the engine goes
 	}
 	log.Info("worker is up", "worker", n.info.ID, "engine", n.info.URL, "agent", n.info.Agent)
 	<-ctx.Done()
