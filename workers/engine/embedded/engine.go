@@ -65,7 +65,12 @@ func Start(ctx context.Context, c Config) (_ *Engine, err error) {
 	e.source = EventSource{Endpoint: publisher.Endpoint(), Replay: publisher.Replay(), Topic: c.Topic}
 	s.source = e.source
 	s.scheduler = e.startScheduler(c, model, s, publisher)
-	return e, e.listen(c, s)
+	if err := e.listen(c, s); err != nil {
+		return nil, err
+	}
+	c.Log.Info("the engine serves", "model", c.Name, "url", e.url, "device", "cpu", "context", c.MaxContext,
+		"pages", c.GPUBlocks, "page_tokens", c.BlockSize, "page_bytes", model.BlockBytes(c.BlockSize), "events", e.source.Endpoint)
+	return e, nil
 }
 
 func (e *Engine) onClose(f func(context.Context) error) { e.closers = append(e.closers, f) }

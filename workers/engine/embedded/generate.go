@@ -67,7 +67,7 @@ type dialect interface {
 }
 
 // newJob makes a sequence for each prompt and choice.
-func (s *server) newJob(r *http.Request, prompts [][]uint32, o options) (*job, *apiError) {
+func (s *server) newJob(r *http.Request, id string, prompts [][]uint32, o options) (*job, *apiError) {
 	restore := -1
 	if h := r.Header.Get(restoreHeader); h != "" {
 		var err error
@@ -75,14 +75,10 @@ func (s *server) newJob(r *http.Request, prompts [][]uint32, o options) (*job, *
 			return nil, badField(restoreHeader, "%s must be a number of blocks", restoreHeader)
 		}
 	}
-	id := r.Header.Get(requestIDHeader)
-	if id == "" {
-		id = uuid.NewString()
-	}
 	if len(prompts)*o.n > maxChoices {
 		return nil, badField("prompt", "%d prompts with n=%d are more than %d choices", len(prompts), o.n, maxChoices)
 	}
-	j := &job{id: id, mailbox: mailbox{ready: make(chan struct{}, 1)}}
+	j := &job{mailbox: mailbox{ready: make(chan struct{}, 1)}}
 	for _, tokens := range prompts {
 		root := kv.RootSpec{Model: s.name, Salt: o.salt, BlockSize: s.blockSize}.Hash()
 		hashes := kv.Chain(nil, root, tokens, s.blockSize)
@@ -131,10 +127,15 @@ func (s *server) fit(prompts [][]uint32, o *options) *apiError {
 
 // generate runs a request and writes its answer in dialect d.
 func (s *server) generate(w http.ResponseWriter, r *http.Request, prefix string, prompts [][]uint32, o options, d dialect) {
+	id := r.Header.Get(requestIDHeader)
+	if id == "" {
+		id = uuid.NewString()
+	}
+	w.Header().Set(requestIDHeader, id)
 	fail := s.fit(prompts, &o)
 	var j *job
 	if fail == nil {
-		j, fail = s.newJob(r, prompts, o)
+		j, fail = s.newJob(r, id, prompts, o)
 	}
 	if fail == nil {
 		fail = s.scheduler.submit(j)
@@ -144,8 +145,7 @@ func (s *server) generate(w http.ResponseWriter, r *http.Request, prefix string,
 		return
 	}
 	defer s.scheduler.cancel(j) // whatever is left of it
-	w.Header().Set(requestIDHeader, j.id)
-	rep := &reply{id: prefix + j.id, model: s.name, created: time.Now().Unix(), options: o, choices: make([]choice, len(j.seqs))}
+	rep := &reply{id: prefix + id, model: s.name, created: time.Now().Unix(), options: o, choices: make([]choice, len(j.seqs))}
 	for i := range rep.choices {
 		rep.choices[i].index, rep.choices[i].prompt = i, prompts[i/o.n]
 	}

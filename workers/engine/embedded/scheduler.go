@@ -232,13 +232,14 @@ func (s *scheduler) plan() {
 // schedule adds q's next tokens to the batch, if it can have pages for them.
 func (s *scheduler) schedule(q *sequence, budget *int) {
 	n := len(q.tokens) - q.computed
-	if n > 1 {
+	prefill := n > 1
+	if prefill {
 		n = min(n, *budget)
 	}
 	if n == 0 || !s.grow(q, q.computed+n) {
 		return
 	}
-	if n > 1 {
+	if prefill {
 		*budget -= n
 	}
 	s.batch = append(s.batch, work{q, n})

@@ -22,7 +22,6 @@ const (
 // job is one HTTP request: a sequence for each choice, and the mailbox through
 // which the scheduler hands over their tokens.
 type job struct {
-	id string
 	mailbox
 	seqs      []*sequence
 	cancelled atomic.Bool // the client is gone; honoured at the next step
