@@ -149,8 +149,6 @@ func (c *Config) setDefaults(client *http.Client) error {
 	return nil
 }
 
-// DefaultRates are what predictions start from before anything was observed:
-// deliberately those of a slow machine, because a first observation that is
-// faster corrects them within one request, and pessimism about prefill only
-// makes the router reuse more.
+// DefaultRates are what predictions start from before anything was observed.
+// They are no machine's; a few observations outweigh them.
 var DefaultRates = router.Rates{PrefillBaseMS: 5, PrefillPerTokenMS: 0.5}

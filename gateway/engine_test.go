@@ -153,3 +153,14 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		}
 	}
 }
+
+// receive waits for something that must come.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing came within 10 s")
+	}
+	return v
+}

@@ -58,9 +58,6 @@ func (ls *loads) note(w kv.WorkerID, ledger *router.Ledger, now time.Time) {
 	b.queuedMS = max(b.queuedMS, own.QueuedPrefillMS)
 }
 
-// forget drops a worker that has left.
-func (ls *loads) forget(w kv.WorkerID) { delete(ls.workers, w) }
-
 // of is w's load as far as anyone knows.
 func (ls *loads) of(w kv.WorkerID, s *workers.Stats, rates *router.Rates, ledger *router.Ledger, now time.Time) router.Load {
 	load := ledger.Load(w, now)

@@ -200,6 +200,12 @@ func (cs *contexts) of(ctx context.Context, w *workers.Worker) int {
 	return l.tokens
 }
 
+func (cs *contexts) forget(id kv.WorkerID) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	delete(cs.known, id)
+}
+
 func (cs *contexts) ask(ctx context.Context, info workers.Info) int {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, engineURL(info.URL, "/v1/models"), nil)
 	if err != nil {

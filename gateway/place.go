@@ -152,6 +152,7 @@ func (x *exchange) decide(ready []*workers.Worker, chosen func(*router.Decision,
 func (g *Gateway) choose(req router.Request, ready []*workers.Worker, cs []router.Candidate, chosen func(*router.Decision, time.Time)) router.Decision {
 	g.placing.Lock()
 	defer g.placing.Unlock()
+	g.forgetLeftLocked()
 	req.Now = g.c.Now()
 	for i, w := range ready {
 		stats := w.Stats()
@@ -166,34 +167,61 @@ func (g *Gateway) choose(req router.Request, ready []*workers.Worker, cs []route
 	return d
 }
 
+// forgetLeftLocked drops what is known of workers that are long gone, once they
+// outnumber the fleet. A worker that comes back soon keeps its rates.
+func (g *Gateway) forgetLeftLocked() {
+	fleet := g.c.Fleet.Workers()
+	if len(g.loads.workers) <= 2*len(fleet)+64 {
+		return
+	}
+	for id := range g.loads.workers {
+		if g.c.Fleet.Worker(id) == nil {
+			delete(g.loads.workers, id)
+			g.c.Calibration.Forget(id)
+			g.contexts.forget(id)
+		}
+	}
+}
+
 // learnLinksLocked hands on what the worker measured of its links.
 func (g *Gateway) learnLinksLocked(id kv.WorkerID, s *workers.Stats) {
 	if s.BlockBytes > 0 {
 		g.c.Calibration.SetBlockBytes(id, s.BlockBytes)
 	}
 	for t := kv.CPU; t < kv.NumTiers; t++ {
-		l := s.Links[t]
-		if l.Up || l.BytesPerSecond > 0 {
-			g.c.Calibration.SetLink(id, t, router.Link{
-				LatencyMS: milliseconds(l.Latency), BytesPerMS: upSpeed(l) / 1000, QueuedBytes: l.QueuedBytes,
-			})
+		if s.Links[t] != (workers.LinkStats{}) {
+			g.c.Calibration.SetLink(id, t, wayUp(s, t))
 		}
 	}
 }
 
-// unmeasured is a link's speed until its first transfer: slow enough to be
-// beaten by any real link, fast enough that the first transfer is tried.
-const unmeasured = 200e6
+// wayUp is the way from tier t to the engine's memory. Blocks from below the
+// cpu tier take a second link from there, where there is one; the two work at
+// the same time, on different blocks, so the slower of them sets the pace.
+func wayUp(s *workers.Stats, t kv.Tier) router.Link {
+	l := s.Links[t]
+	way := router.Link{LatencyMS: milliseconds(l.Latency), BytesPerMS: speed(l, t) / 1000, QueuedBytes: l.QueuedBytes}
+	if last := s.Links[kv.CPU]; t > kv.CPU && last.Up {
+		way.LatencyMS += milliseconds(last.Latency)
+		way.BytesPerMS = min(way.BytesPerMS, speed(last, kv.CPU)/1000)
+	}
+	return way
+}
 
-// upSpeed is a link's bytes a second; 0, unusable, when it is down.
-func upSpeed(l workers.LinkStats) float64 {
+// unmeasured are the links' bytes a second until their first transfer. They are
+// hopeful: a link that is believed to be slow would never be used, and so never
+// measured.
+var unmeasured = [kv.NumTiers]float64{kv.CPU: 8e9, kv.Disk: 1e9, kv.Redis: 0.5e9, kv.Peer: 1e9}
+
+// speed is a link's bytes a second; 0, unusable, when it is down.
+func speed(l workers.LinkStats, t kv.Tier) float64 {
 	switch {
 	case !l.Up:
 		return 0
 	case l.BytesPerSecond > 0:
 		return l.BytesPerSecond
 	}
-	return unmeasured
+	return unmeasured[t]
 }
 
 func (g *Gateway) bookLocked(id string, p *placement, now time.Time) *booking {
