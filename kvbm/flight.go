@@ -73,7 +73,7 @@ func (f *flight) depart() {
 		f.departForGPU()
 	case f.m.diskHas(f.block.Hash) && f.try(kv.Disk):
 		f.queue(kv.Disk, nil)
-	case f.m.redis != nil && f.m.redis.breaker.Usable(f.m.now()) && f.try(kv.Redis):
+	case f.m.redisUsable() && f.try(kv.Redis):
 		f.m.missedIn(kv.Disk)
 		f.queue(kv.Redis, nil)
 	default:
@@ -86,6 +86,11 @@ func (f *flight) depart() {
 // order of their prefix, so what fits in a nearly full pool is the beginning, and
 // nothing is read that has no place to go.
 func (f *flight) departForGPU() {
+	if !f.m.mayHave(f.block.Hash) {
+		f.m.missedIn(kv.CPU)
+		f.finish(nil)
+		return
+	}
 	slots, err := f.m.gpu.reserve(1)
 	if err != nil {
 		f.finish(nil)
@@ -95,10 +100,6 @@ func (f *flight) departForGPU() {
 	if s, ok := f.m.hostSource(f.block.Hash); ok {
 		f.m.cpu.table.Touch(s)
 		f.queue(kv.CPU, f.m.cpu.lease(s))
-		return
-	}
-	if f.m.cpu == nil {
-		f.finish(nil)
 		return
 	}
 	f.m.missedIn(kv.CPU)
@@ -223,14 +224,19 @@ func (m *Manager) diskHas(h kv.Hash) bool {
 	return m.disk != nil && m.disk.table.Has(h) && m.disk.breaker.Usable(m.now())
 }
 
+func (m *Manager) redisUsable() bool { return m.redis != nil && m.redis.breaker.Usable(m.now()) }
+
+// mayHave reports whether it is worth looking for a block below gpu. Redis may
+// have any.
+func (m *Manager) mayHave(h kv.Hash) bool {
+	return m.cpu != nil && (m.cpu.table.Has(h) || m.diskHas(h) || m.redisUsable())
+}
+
 // hostSource is the cpu slot to load a block from. A staging pool is a source
-// only for what has not reached a store yet.
+// only for what no store has, yet or at this time.
 func (m *Manager) hostSource(h kv.Hash) (policy.Slot, bool) {
-	if m.cpu == nil {
-		return 0, false
-	}
 	s, ok := m.cpu.table.Find(h)
-	if ok && !m.cpu.advertise && (m.diskHas(h) || m.redis != nil && m.redis.known.Has(h)) {
+	if ok && !m.cpu.advertise && (m.diskHas(h) || m.redisUsable() && m.redis.known.Has(h)) {
 		return 0, false
 	}
 	return s, ok

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,18 @@ func newRand(t *testing.T) *rand.Rand {
 	t.Logf("KVASIR_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
+
+// clock is a time that only the test moves.
+type clock struct{ ns atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.ns.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.ns.Load()) }
+func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
 
 // prompt names n blocks that follow each other. Prompts of one id share them.
 func prompt(id, n int) []kv.Block {

@@ -6,10 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm/policy"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
 
@@ -28,8 +32,12 @@ func TestTierWalk(t *testing.T) {
 				compute(t, m, prompt(100+id, 6))
 				settle(t, m)
 			}
-			if got := onboard(t, m, bs); got.Blocks[from] != 4 || got.Missed != 0 || got.Bytes != 4*testBlock {
+			got := onboard(t, m, bs)
+			if got.Blocks[from] != 4 || got.Missed != 0 || got.Bytes != 4*testBlock {
 				t.Fatalf("brought back %+v, want 4 blocks from %s", got, from)
+			}
+			if took := got.LinkElapsed[from]; took <= 0 || took > got.Elapsed {
+				t.Fatalf("the link took %v of %v", took, got.Elapsed)
 			}
 			if n := m.Stats().Tiers[from].Hits; n != 4 {
 				t.Fatalf("%d hits in %s, want 4", n, from)
@@ -140,6 +148,10 @@ func TestRedisDiesAndComesBack(t *testing.T) {
 		}
 		settle(t, m)
 	}
+	for id := range maxStaging / 4 { // until nothing of it is left in the staging pool
+		compute(t, m, prompt(1000+id, 4))
+		settle(t, m)
+	}
 	if got := onboard(t, m, bs); got.Missed != 4 {
 		t.Fatalf("from a dead Redis: %+v", got)
 	}
@@ -198,6 +210,93 @@ func TestADamagedSlabIsAMissAndCounted(t *testing.T) {
 	if got := m.tiersOf(bs[2].Hash); got.Has(kv.Disk) {
 		t.Fatal("the damaged block is still said to be on disk")
 	}
+	mi.agree(t, m, bs)
+}
+
+// brokenDisk fails every write while it is broken.
+type brokenDisk struct {
+	diskStore
+	broken atomic.Bool
+}
+
+func (d *brokenDisk) Write(s policy.Slot, b kv.Block, data []byte) error {
+	if d.broken.Load() {
+		return unix.ENOSPC
+	}
+	return d.diskStore.Write(s, b, data)
+}
+
+// A disk that fills up is left alone for a while, loudly, and rejoins by
+// itself; what it holds stays available in between once it is tried again.
+func TestAFullDiskIsLeftAloneAndRejoins(t *testing.T) {
+	var log strings.Builder
+	clock := newClock()
+	c := testConfig()
+	c.GPUBlocks, c.Now = 4, clock.now
+	c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 50*testStride}
+	m := open(t, c)
+	d := &brokenDisk{diskStore: m.disk.store}
+	m.disk.store = d
+	kept := prompt(1, 4)
+	compute(t, m, kept)
+	settle(t, m)
+	d.broken.Store(true)
+	for id := range 3 {
+		compute(t, m, prompt(10+id, 4))
+		settle(t, m)
+	}
+	l := linkStats(t, m, kv.CPU, kv.Disk)
+	if l.Up || l.Errors < 3 || l.Dropped == 0 || l.Errors+l.Dropped != 12 {
+		t.Fatalf("%+v", l)
+	}
+	d.broken.Store(false)
+	clock.advance(2 * time.Second)
+	compute(t, m, prompt(20, 4))
+	settle(t, m)
+	if l := linkStats(t, m, kv.CPU, kv.Disk); !l.Up {
+		t.Fatalf("%+v", l)
+	}
+	if got := onboard(t, m, kept); got.Blocks[kv.Disk] != 4 {
+		t.Fatalf("%+v", got)
+	}
+	settle(t, m)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if text := log.String(); !strings.Contains(text, "left alone") || !strings.Contains(text, "works again") {
+		t.Fatalf("log:\n%s", text)
+	}
+}
+
+// What Redis lets go by its time to live is not said to be there any more.
+func TestBeliefInRedisEndsWithTheTimeToLive(t *testing.T) {
+	srv := redistest.Start(t)
+	clock := newClock()
+	c := testConfig()
+	c.GPUBlocks, c.Now = 4, clock.now
+	c.Redis = RedisConfig{URL: srv.URL(), TTL: time.Hour}
+	m := open(t, c)
+	mi := watch(t, m)
+	bs := prompt(1, 4)
+	compute(t, m, bs)
+	settle(t, m)
+	clock.advance(59 * time.Minute)
+	compute(t, m, prompt(2, 4))
+	settle(t, m)
+	if got := onboard(t, m, bs); got.Blocks[kv.Redis] != 4 {
+		t.Fatalf("%+v", got)
+	}
+	settle(t, m)
+	clock.advance(30 * time.Minute) // reading has renewed it
+	m.mu.Lock()
+	m.expire(m.now())
+	known := m.redis.known.Len()
+	m.mu.Unlock()
+	if known != 8 {
+		t.Fatalf("%d blocks are believed to be in Redis, want 8", known)
+	}
+	clock.advance(31 * time.Minute)
+	eventually(t, "the janitor has noticed", func() bool { return m.Stats().Tiers[kv.Redis].Committed == 0 })
 	mi.agree(t, m, bs)
 }
 

@@ -118,11 +118,8 @@ func TestOneIDIsOneOnboarding(t *testing.T) {
 // cache content again.
 func TestAHoldEnds(t *testing.T) {
 	bs := prompt(1, 4)
-	var mu sync.Mutex
-	now := time.Now()
-	m, g := onDisk(t, func(c *Config) {
-		c.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-	}, bs)
+	clock := newClock()
+	m, g := onDisk(t, func(c *Config) { c.Now = clock.now }, bs)
 	close(g.passed)
 	for _, id := range []string{"with id", ""} {
 		o := m.Onboard(t.Context(), OnboardRequest{ID: id, Blocks: bs, Hold: time.Minute})
@@ -130,9 +127,7 @@ func TestAHoldEnds(t *testing.T) {
 		if _, err := m.GPU().Reserve(13); err != ErrFull {
 			t.Fatalf("held blocks were evicted: %v", err)
 		}
-		mu.Lock()
-		now = now.Add(time.Minute)
-		mu.Unlock()
+		clock.advance(time.Minute)
 		eventually(t, "the hold has ended", func() bool { return m.Stats().Tiers[kv.GPU].Leased == 0 })
 		if _, ok := m.Planned(id); ok {
 			t.Fatal("an expired onboarding is found")

@@ -8,8 +8,8 @@ import (
 
 // Stats is the manager's state at one moment. Counters run from Open on.
 type Stats struct {
-	Tiers [kv.NumTiers]TierStats
-	Links []LinkStats
+	Tiers [kv.NumTiers]TierStats `json:"tiers"` // by kv.Tier
+	Links []LinkStats            `json:"links"`
 }
 
 // TierStats is one tier. Of Redis, whose slots are its own business, only
