@@ -18,6 +18,9 @@ import (
 // ErrNoAgent means that a worker has no agent, so nothing can be onboarded.
 var ErrNoAgent = errors.New("the worker has no agent")
 
+// deadlineSlack lets the agent say what it had done by the deadline.
+const deadlineSlack = 500 * time.Millisecond
+
 // maxMessage bounds a message from an agent.
 const maxMessage = 16 << 20
 
@@ -84,7 +87,7 @@ func (w *Worker) Onboard(ctx context.Context, requestID string, root kv.Hash, ha
 		}
 		req.DeadlineMs = uint32(min(left.Milliseconds()+1, 1<<31))
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, left)
+		ctx, cancel = context.WithTimeout(ctx, left+deadlineSlack)
 		defer cancel()
 	}
 	resp, err := a.rpc.Onboard(ctx, req)

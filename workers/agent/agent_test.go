@@ -144,7 +144,7 @@ func TestASnapshotTravelsInPartsOfBoundedSize(t *testing.T) {
 
 // A watcher that reads nothing holds nobody up, and is cut.
 func TestASlowWatcherIsCut(t *testing.T) {
-	a, conn := serve(t, Config{LogBlocks: 50_000})
+	a, conn := serve(t, Config{LogBlocks: 10_000})
 	rpc := agentpb.NewAgentClient(conn)
 	slow, err := rpc.WatchBlocks(t.Context(), &agentpb.WatchBlocksRequest{})
 	if err != nil {
@@ -154,7 +154,7 @@ func TestASlowWatcherIsCut(t *testing.T) {
 	if err != nil || first.GetPart() != agentpb.WatchBlocksResponse_PART_SNAPSHOT_END {
 		t.Fatalf("%v, %v", first, err)
 	}
-	const rounds, each = 200, 10_000
+	const rounds, each = 60, 2_000
 	for i := range rounds {
 		a.hub.in.put(fromManager, []kv.Event{blocksFrom(i*each, each)})
 		eventually(t, "the hub", func() bool { return a.hub.blocks() == (i+1)*each })

@@ -30,6 +30,7 @@ type name struct {
 	resolved     bool // ours is known
 	odd          bool // never will be: it holds more than tokens
 	at           []place
+	one          [1]place // at's first home: most blocks are in one place
 }
 
 // place counts how often one KV cache group said that it stored a block in a
@@ -169,6 +170,7 @@ func (t *translator) put(out []kv.Event, h EngineHash, p place) []kv.Event {
 	n := t.names[h]
 	if n == nil {
 		n = &name{}
+		n.at = n.one[:0]
 		t.names[h] = n
 	}
 	held := n.in(p.tier)
