@@ -16,7 +16,7 @@
 	VMOVUPS 192 at, c3
 
 #define STORE(at, c0, c1, c2, c3) \
-	VMOVUPS c0, 0 at    \
+	VMOVUPS c0, 0 at   \
 	VMOVUPS c1, 64 at  \
 	VMOVUPS c2, 128 at \
 	VMOVUPS c3, 192 at
