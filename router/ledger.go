@@ -28,6 +28,7 @@ type entry struct {
 	workMS     float64 // restore and prefill once the worker turns to it
 	tokens     int     // to be computed
 	blocks     int     // of the prompt
+	added      time.Time
 	waiting    bool
 	prev, next *entry
 }
@@ -58,7 +59,7 @@ func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 		l.workers[w] = a
 	}
 	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.PrefillMS, tokens: e.ComputeTokens,
-		blocks: e.Cut + e.RecomputeBlocks, waiting: true, prev: a.tail}
+		blocks: e.Cut + e.RecomputeBlocks, added: now, waiting: true, prev: a.tail}
 	if a.tail == nil {
 		a.head, a.headStarted = n, now
 	} else {
@@ -137,11 +138,36 @@ func (l *Ledger) Load(w kv.WorkerID, now time.Time) Load {
 	if a.head != nil {
 		// The head is being worked on. When it is overdue nobody knows how long
 		// it will still take; the others' work is still to come in any case.
-		done := float64(now.Sub(a.headStarted)) / float64(time.Millisecond)
+		done := milliseconds(now.Sub(a.headStarted))
 		load.QueuedPrefillMS = max(0, a.queuedMS-min(max(0, done), a.head.workMS))
 	}
 	return load
 }
+
+// Merge is w's load from its own report, made at the time at, and from what this
+// ledger knows. A report has what other gateways sent, too, but is old: what has
+// been drained since is taken off, and what was sent since is added. Where the
+// ledger alone knows of more, as when w has not seen it yet, that counts.
+func (l *Ledger) Merge(w kv.WorkerID, reported Load, at, now time.Time) Load {
+	own := l.Load(w, now)
+	reported.QueuedPrefillMS = max(0, reported.QueuedPrefillMS-milliseconds(now.Sub(at)))
+	if a := l.workers[w]; a != nil {
+		for n := a.tail; n != nil && n.added.After(at); n = n.prev {
+			reported.Waiting++
+			reported.QueuedPrefillMS += n.workMS
+			reported.QueuedPrefillTokens += n.tokens
+			reported.ActiveBlocks += n.blocks
+		}
+	}
+	reported.QueuedPrefillMS = max(reported.QueuedPrefillMS, own.QueuedPrefillMS)
+	reported.Running = max(reported.Running, own.Running)
+	reported.Waiting = max(reported.Waiting, own.Waiting)
+	reported.QueuedPrefillTokens = max(reported.QueuedPrefillTokens, own.QueuedPrefillTokens)
+	reported.ActiveBlocks = max(reported.ActiveBlocks, own.ActiveBlocks)
+	return reported
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // Open is the number of requests added and not released.
 func (l *Ledger) Open() int { return len(l.requests) }

@@ -10,17 +10,22 @@ type prefillFit struct {
 	mult  [3]float64
 	cov   [3][3]float64 // uncertainty of mult
 	seen  int
+	odd   int // outliers in a row
+
+	defaults Rates
 }
 
 const (
 	fitForget = 0.99 // an observation's weight falls to 1/e in 100 more
 	fitNoise  = 0.05 // the share of a prefill's time that is taken for noise
-	fitPrior  = 1.0  // variance of a multiplier at first, and at most
-	fitMost   = 20.0 // and the most that it can be
-	// fitTrusted observations make the fit good enough to distrust one: beyond
-	// fitOutlier times the prediction, either way, it counts as just that.
-	fitTrusted = 8
+	fitPrior  = 25.0 // variance of a multiplier at first, and at most
+	fitMost   = 1000 // and the most that it can be
+	// A prefill is an outlier when it is off by fitOutlier, either way, and by
+	// fitSigmas of what was to be expected. But fitChange of them in a row mean
+	// that the worker has changed: then the fit starts over.
 	fitOutlier = 4.0
+	fitSigmas  = 6.0
+	fitChange  = 5
 	// A rate of zero is guessed to be what makes fitTrace of a prefill of
 	// fitTokens, so that it can be learned.
 	fitTrace  = 0.01
@@ -28,14 +33,18 @@ const (
 )
 
 func newPrefillFit(d Rates) prefillFit {
-	f := prefillFit{guess: [3]float64{d.PrefillBaseMS, d.PrefillPerTokenMS, d.PrefillPerTokenContextMS}}
+	f := prefillFit{
+		guess: [3]float64{d.PrefillBaseMS, d.PrefillPerTokenMS, d.PrefillPerTokenContextMS},
+		cov:   [3][3]float64{{fitPrior, 0, 0}, {0, fitPrior, 0}, {0, 0, fitPrior}},
+
+		defaults: d,
+	}
 	typical := features(fitTokens, fitTokens)
 	whole := dot(f.guess, typical)
-	if whole <= 0 {
-		whole = 1
+	if whole <= 0 { // nothing is known, so let it be proportional to the tokens
+		f.guess[1], whole = 1, fitTokens
 	}
 	for i, g := range f.guess {
-		f.cov[i][i] = fitPrior
 		if g > 0 {
 			f.mult[i] = 1
 		} else {
@@ -50,7 +59,11 @@ func features(tokens, context int) [3]float64 {
 	return [3]float64{1, float64(tokens), attended(tokens, context)}
 }
 
+// fill sets r's prefill rates to what was learned, if anything was.
 func (f *prefillFit) fill(r *Rates) {
+	if f.seen == 0 {
+		return
+	}
 	r.PrefillBaseMS = f.guess[0] * f.mult[0]
 	r.PrefillPerTokenMS = f.guess[1] * f.mult[1]
 	r.PrefillPerTokenContextMS = f.guess[2] * f.mult[2]
@@ -62,29 +75,29 @@ func (f *prefillFit) observe(tokens, context int, ms float64) {
 	if tokens <= 0 || context < tokens || !(ms > 0) || math.IsInf(ms, 0) {
 		return
 	}
+	if f.seen++; f.seen == 1 {
+		f.scale(tokens, context, ms)
+		return
+	}
 	x := features(tokens, context)
 	for i := range x {
 		x[i] *= f.guess[i]
 	}
 	predicted := dot(f.mult, x)
-	switch f.seen++; {
-	case f.seen == 1 && predicted > 0:
-		// The defaults may be those of quite another machine: keep their shape,
-		// and take the scale from the first prefill.
-		for i := range f.guess {
-			f.guess[i] *= ms / predicted
-		}
-		return
-	case f.seen > fitTrusted && predicted > 0:
-		ms = min(max(ms, predicted/fitOutlier), predicted*fitOutlier)
-	}
-
 	var gain [3]float64
 	for i := range gain {
 		gain[i] = dot(f.cov[i], x)
 	}
 	noise := fitNoise * max(ms, predicted)
 	denom := fitForget*noise*noise + dot(gain, x)
+	if f.outlier(ms, predicted, denom) {
+		if f.odd++; f.odd == fitChange {
+			*f = newPrefillFit(f.defaults)
+			f.observe(tokens, context, ms)
+		}
+		return
+	}
+	f.odd = 0
 	for i := range gain {
 		// A rate below zero would make long prompts look free.
 		f.mult[i] = min(max(0, f.mult[i]+gain[i]/denom*(ms-predicted)), fitMost)
@@ -95,6 +108,28 @@ func (f *prefillFit) observe(tokens, context int, ms float64) {
 		}
 	}
 	f.bound()
+}
+
+// scale takes the first guess's scale from the first prefill. The defaults may be
+// those of quite another machine; what is kept of them is their shape.
+func (f *prefillFit) scale(tokens, context int, ms float64) {
+	x := features(tokens, context)
+	predicted := 0.0
+	for i := range x {
+		predicted += f.guess[i] * f.mult[i] * x[i]
+	}
+	if predicted > 0 {
+		for i := range f.guess {
+			f.guess[i] *= ms / predicted
+		}
+	}
+}
+
+// outlier reports whether a prefill says more about its moment than about the
+// worker: it is far from the prediction, though prompts like it are known well.
+func (f *prefillFit) outlier(ms, predicted, variance float64) bool {
+	far := ms > predicted*fitOutlier || ms < predicted/fitOutlier
+	return far && math.Abs(ms-predicted) > fitSigmas*math.Sqrt(variance)
 }
 
 // bound keeps forgetting from blowing up the uncertainty of what the traffic
