@@ -10,8 +10,13 @@ import (
 // them costs the workers nothing.
 type collector struct{ f *Fleet }
 
+// descs are all that collector sends.
+var descs []*prometheus.Desc
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append([]string{"worker"}, labels...), nil)
+	d := prometheus.NewDesc(name, help, append([]string{"worker"}, labels...), nil)
+	descs = append(descs, d)
+	return d
 }
 
 // The fleet's metrics.
@@ -51,9 +56,12 @@ var (
 	linkErrors    = desc("kvasir_tier_link_errors_total", "Transfers up from the tier that failed.", "tier")
 )
 
-// Describe implements prometheus.Collector; the metrics depend on the fleet, so
-// none is promised.
-func (collector) Describe(chan<- *prometheus.Desc) {}
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {

@@ -134,7 +134,7 @@ func settings(b *strings.Builder, structs map[string]*ast.StructType, name, pref
 	}
 }
 
-var descPattern = regexp.MustCompile(`fqName: "([^"]*)", help: "((?:[^"\\]|\\.)*)", constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}`)
+var descPattern = regexp.MustCompile(`fqName: "([^"]*)", help: "((?:[^"\\]|\\.)*)", unit: "[^"]*", constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}`)
 
 func metricsPage(t *testing.T) string {
 	var b bytes.Buffer
@@ -182,7 +182,7 @@ func gatewayRegistry(t *testing.T) *prometheus.Registry {
 
 func agentRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	agent.RegisterMetrics(reg, nil)
+	reg.MustRegister(agent.Collector{})
 	return reg
 }
 

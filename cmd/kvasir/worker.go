@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/kvasir-ai/kvasir/internal/config"
 	"github.com/kvasir-ai/kvasir/internal/telemetry"
+	"github.com/kvasir-ai/kvasir/workers/agent"
 	"github.com/kvasir-ai/kvasir/workers/discovery"
 )
 
@@ -61,7 +63,6 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 	if cfg.Agent.Model == "" {
 		cfg.Agent.Model = servedName(cfg.Agent.Embedded.Model)
 	}
-	reg := newRegistry()
 	n, err := startNode(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -71,16 +72,12 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 		defer cancel()
 		err = errors.Join(err, n.close(end), stopTraces(end))
 	}()
-	var g errgroup.Group
 	if cfg.Agent.Metrics != "" {
-		l, err := net.Listen("tcp", cfg.Agent.Metrics)
+		stop, err := serveMetrics(cfg.Agent.Metrics, n, log)
 		if err != nil {
-			return fmt.Errorf("agent.metrics: %w", err)
+			return err
 		}
-		mux := http.NewServeMux()
-		mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-		s := serve(&g, l, mux, log)
-		defer s.Close()
+		defer stop()
 	}
 	if cfg.Discovery.Etcd != nil {
 		r, err := discovery.Register(ctx, etcdConfig(cfg.Discovery.Etcd, log), n.info)
@@ -93,4 +90,26 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 	<-ctx.Done()
 	log.Info("worker ends", "worker", n.info.ID)
 	return nil
+}
+
+// serveMetrics shows the agent's and its block manager's metrics.
+func serveMetrics(addr string, n *node, log *slog.Logger) (stop func(), err error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("agent.metrics: %w", err)
+	}
+	reg := newRegistry()
+	if n.engine != nil {
+		reg.MustRegister(agent.Collector{Manager: n.engine.Manager()})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	var g errgroup.Group
+	s := serve(&g, l, mux, log)
+	return func() {
+		s.Close()
+		if err := g.Wait(); err != nil {
+			log.Error("the metrics listener failed", "error", err)
+		}
+	}, nil
 }

@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm"
+)
+
+// Collector is the block manager's Prometheus metrics, read when scraped.
+type Collector struct {
+	Manager *kvbm.Manager
+}
+
+var (
+	tierSlots = prometheus.NewDesc("kvasir_kvbm_slots",
+		"Slots of a tier by state; over all states they are its capacity.", []string{"tier", "state"}, nil)
+	tierLeased = prometheus.NewDesc("kvasir_kvbm_leased_slots",
+		"Committed slots that may not be evicted now.", []string{"tier"}, nil)
+	tierLookups = prometheus.NewDesc("kvasir_kvbm_lookups_total",
+		"Blocks that an engine or an onboarding looked for in a tier, by result: hit or miss.", []string{"tier", "result"}, nil)
+	tierStored = prometheus.NewDesc("kvasir_kvbm_stored_total",
+		"Blocks that came to be in a tier.", []string{"tier"}, nil)
+	tierEvicted = prometheus.NewDesc("kvasir_kvbm_evicted_total",
+		"Blocks that made room in a tier.", []string{"tier"}, nil)
+	tierCorrupt = prometheus.NewDesc("kvasir_kvbm_corrupt_total",
+		"Blocks that failed their checksum and became misses.", []string{"tier"}, nil)
+	linkOffered = prometheus.NewDesc("kvasir_kvbm_link_offered_total",
+		"Blocks that were to be moved over a link; each ends in one outcome of kvasir_kvbm_link_blocks_total.", []string{"from", "to"}, nil)
+	linkBlocks = prometheus.NewDesc("kvasir_kvbm_link_blocks_total",
+		"Blocks offered to a link by outcome: moved, present, missed, cancelled, dropped or error.", []string{"from", "to", "outcome"}, nil)
+	linkBytes = prometheus.NewDesc("kvasir_kvbm_link_bytes_total",
+		"Bytes moved over a link.", []string{"from", "to"}, nil)
+	linkQueued = prometheus.NewDesc("kvasir_kvbm_link_queued_bytes",
+		"Bytes waiting or moving on a link.", []string{"from", "to"}, nil)
+	linkSpeed = prometheus.NewDesc("kvasir_kvbm_link_bytes_per_second",
+		"Measured speed of a link's last transfers; 0 before the first.", []string{"from", "to"}, nil)
+	linkUp = prometheus.NewDesc("kvasir_kvbm_link_up",
+		"0 while the store behind a link is left alone after errors.", []string{"from", "to"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		tierSlots, tierLeased, tierLookups, tierStored, tierEvicted, tierCorrupt,
+		linkOffered, linkBlocks, linkBytes, linkQueued, linkSpeed, linkUp,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c Collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.Manager.Stats()
+	for t, tier := range s.Tiers {
+		collectTier(ch, kv.Tier(t).String(), tier)
+	}
+	for _, l := range s.Links {
+		collectLink(ch, l)
+	}
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v uint64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func collectTier(ch chan<- prometheus.Metric, tier string, s kvbm.TierStats) {
+	gauge(ch, tierSlots, float64(s.Free), tier, "free")
+	gauge(ch, tierSlots, float64(s.Filling), tier, "filling")
+	gauge(ch, tierSlots, float64(s.Committed), tier, "committed")
+	gauge(ch, tierSlots, float64(s.Evicting), tier, "evicting")
+	gauge(ch, tierLeased, float64(s.Leased), tier)
+	counter(ch, tierLookups, s.Hits, tier, "hit")
+	counter(ch, tierLookups, s.Misses, tier, "miss")
+	counter(ch, tierStored, s.Stored, tier)
+	counter(ch, tierEvicted, s.Evicted, tier)
+	counter(ch, tierCorrupt, s.Corrupt, tier)
+}
+
+func collectLink(ch chan<- prometheus.Metric, l kvbm.LinkStats) {
+	from, to := l.From.String(), l.To.String()
+	counter(ch, linkOffered, l.Offered, from, to)
+	for outcome, n := range map[string]uint64{
+		"moved": l.Blocks, "present": l.Present, "missed": l.Missed, "cancelled": l.Cancelled, "dropped": l.Dropped, "error": l.Errors,
+	} {
+		counter(ch, linkBlocks, n, from, to, outcome)
+	}
+	counter(ch, linkBytes, l.Bytes, from, to)
+	gauge(ch, linkQueued, float64(l.QueuedBytes), from, to)
+	gauge(ch, linkSpeed, l.BytesPerSecond, from, to)
+	up := 0.0
+	if l.Up {
+		up = 1
+	}
+	gauge(ch, linkUp, up, from, to)
+}
