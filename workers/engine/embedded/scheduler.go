@@ -45,6 +45,7 @@ type scheduler struct {
 	restoring []*sequence
 	waiting   []*sequence // by arrival; preempted ones came early, so they go first
 	running   []*sequence // by arrival
+	refused   refusal
 	scratch   scratch
 	batch     []work
 	input     []llama.Sequence
@@ -54,6 +55,13 @@ type scheduler struct {
 type work struct {
 	q *sequence
 	n int // tokens from q.computed on
+}
+
+// refusal is the last admission that failed: which sequence, and how many pages
+// there were to have.
+type refusal struct {
+	q         *sequence
+	available int
 }
 
 // retryPause is how long a step that found no page waits: a transfer or an
@@ -280,6 +288,10 @@ func (s *scheduler) preempt(q *sequence) {
 // admit moves the oldest waiting sequence into the batch if all its tokens, and
 // those promised to the others there, have pages.
 func (s *scheduler) admit(q *sequence) bool {
+	before := refusal{q, s.pool.Available()}
+	if len(s.running) > 0 && s.refused.q == q && before.available <= s.refused.available {
+		return false // as last time; looking again would count its blocks as used again
+	}
 	s.reuse(q)
 	need := s.pagesFor(len(q.tokens)+1) - len(q.pages)
 	for _, r := range s.running {
@@ -288,9 +300,11 @@ func (s *scheduler) admit(q *sequence) bool {
 	for s.pool.Available() < need {
 		if len(s.running) > 0 || !s.dropHolds() {
 			s.releasePages(q)
+			s.refused = before
 			return false
 		}
 	}
+	s.refused = refusal{}
 	s.waiting = s.waiting[1:]
 	s.dequeued()
 	q.state = running
