@@ -37,7 +37,7 @@ type received struct {
 	body   []byte
 }
 
-func newStandIn(t *testing.T, name string) *standIn {
+func newStandIn(t testing.TB, name string) *standIn {
 	e := &standIn{name: name, maxContext: 4096}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
@@ -145,7 +145,7 @@ func (e *standIn) refuse(w http.ResponseWriter, status int, message string) {
 }
 
 // eventually waits for a condition that something else will bring about.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -46,15 +46,17 @@ type exchange struct {
 	span   trace.Span
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	// silence cancels when an upstream says nothing for too long.
+	// silence cancels when an upstream says nothing for too long; see expect.
 	silence *time.Timer
 
 	q      *inference
 	prompt *promptTokens
 	tried  map[kv.WorkerID]bool
 
-	// sent is set once any of the answer is out: no retry after that.
-	sent       bool
+	// sent is set once any of the answer is out: no retry after that. streaming
+	// says that it is a stream, whatever was asked for.
+	sent, streaming bool
+
 	answer     answer
 	dispatched time.Time // to the last worker tried
 	firstToken time.Time // zero: none seen
@@ -117,8 +119,7 @@ func (x *exchange) run() error {
 	overall := time.AfterFunc(g.c.Limits.Request, func() { x.cancel(errTooLong) })
 	defer overall.Stop()
 	if x.q.stream {
-		x.silence = time.AfterFunc(g.c.Limits.FirstByte, func() { x.cancel(errSilent) })
-		defer x.silence.Stop()
+		x.expect(g.c.Limits.FirstByte)
 	}
 	ctx, span := g.c.Tracer.Start(x.ctx, "kvasir.tokenize")
 	x.prompt, err = g.tokenize(ctx, x.q)
@@ -127,6 +128,16 @@ func (x *exchange) run() error {
 		return err
 	}
 	return x.dispatch()
+}
+
+// expect cancels the request unless it is called again, or the request ends,
+// within d.
+func (x *exchange) expect(d time.Duration) {
+	if x.silence == nil {
+		x.silence = time.AfterFunc(d, func() { x.cancel(errSilent) })
+		return
+	}
+	x.silence.Reset(d)
 }
 
 // dispatch tries workers until one answers, within the retry budget.
@@ -188,6 +199,9 @@ func (x *exchange) finish(err error) {
 		status, outcome = e.Status(), string(e.Code)
 		x.answerError(e)
 	}
+	if x.silence != nil {
+		x.silence.Stop()
+	}
 	x.cancel(nil)
 	now := x.g.c.Now()
 	x.answer.end()
@@ -218,7 +232,7 @@ func (x *exchange) answerError(e *Error) {
 	case !x.sent:
 		x.setHeaders()
 		e.write(x.w)
-	case x.q.stream:
+	case x.streaming:
 		_, _ = x.w.Write(e.event())
 	}
 	_ = x.rc.Flush() // the answer is complete: don't let the rest of finish delay it

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // setting is a gateway in front of stand-in engines, served over real HTTP.
 type setting struct {
-	t       *testing.T
+	t       testing.TB
 	g       *Gateway
 	index   *prefixindex.Index
 	engines []*standIn
@@ -47,7 +47,7 @@ const blockSize = 4
 
 // newSetting starts n engines w0, w1, ... of model m and a gateway. change may
 // alter the gateway's configuration.
-func newSetting(t *testing.T, n int, change func(*Config)) *setting {
+func newSetting(t testing.TB, n int, change func(*Config)) *setting {
 	s := &setting{t: t, index: prefixindex.New(prefixindex.Options{}), logs: &lockedBuffer{}}
 	var infos []workers.Info
 	for i := range n {
@@ -104,7 +104,7 @@ func (s *setting) start(infos []workers.Info, change func(*Config)) {
 
 // byteModel is a model folder whose tokenizer has one token for each byte and
 // whose template writes each message as role:content;.
-func byteModel(t *testing.T) string {
+func byteModel(t testing.TB) string {
 	vocab := map[string]int{}
 	next := 256
 	for b := range 256 {

@@ -73,9 +73,11 @@ func (ls *loads) of(w kv.WorkerID, s *workers.Stats, rates *router.Rates, ledger
 		load.Waiting += waiting
 		load.Running += others - waiting
 	}
-	if s.QueuedPrefillTokens > 0 {
-		queuedMS := rates.PrefillPerTokenMS * float64(s.QueuedPrefillTokens)
-		load.QueuedPrefillMS += max(0, queuedMS-ownQueuedMS)
+	if s.QueuedPrefillTokens > 0 && rates.PrefillPerTokenMS > 0 {
+		queuedMS := rates.PrefillPerTokenMS*float64(s.QueuedPrefillTokens) - ownQueuedMS
+		queuedMS = max(0, queuedMS-milliseconds(now.Sub(s.At))) // the worker did not stand still
+		load.QueuedPrefillMS += queuedMS
+		load.QueuedPrefillTokens += int(queuedMS / rates.PrefillPerTokenMS)
 	}
 	return load
 }

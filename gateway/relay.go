@@ -58,9 +58,10 @@ func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, eve
 	}
 	if !x.sent {
 		x.beginAnswer(resp)
+		x.streaming = true
 		p.worker.ReportSuccess()
 	}
-	x.silence.Reset(x.g.c.Limits.Idle)
+	x.expect(x.g.c.Limits.Idle)
 	if _, err := x.w.Write(events); err != nil {
 		return x.clientGone(err)
 	}

@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/router"
+	"github.com/kvasir-ai/kvasir/workers"
+)
+
+// FuzzRequest: whatever a body is, it is refused with a typed error that names
+// a code of the table, or it is JSON whose controlled fields mean the same to
+// encoding/json.
+func FuzzRequest(f *testing.F) {
+	for _, seed := range []string{
+		chatBody, streamBody, secretBody, `{"model":"m","prompt":["a","b"]}`, `{"model":"m","prompt":[1,2]}`, `{"model":"m","prompt":[[1],[2]]}`,
+		`{"model":"m","prompt":"\ud83d\ude00"}`, `{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"x"},"y"]}],"tools":[],"chat_template_kwargs":{}}`,
+		`{"model":"m","model":"n"}`, `{"model":"m","max_tokens":1e3,"messages":[{"role":"u"}]}`, `{"model":"m","messages":[{"role":"user","content":null}],"reasoning_effort":"low","chat_template_kwargs":{"a":1}}`,
+	} {
+		f.Add([]byte(seed), true)
+		f.Add([]byte(seed), false)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, chat bool) {
+		e := endpointCompletion
+		if chat {
+			e = endpointChat
+		}
+		q, err := parseInference(e, body)
+		if err != nil {
+			if k, ok := errorKinds[asError(err).Code]; !ok || k.Status != 400 {
+				t.Fatalf("%q: %v", body, err)
+			}
+			return
+		}
+		var same struct {
+			Model  string
+			Stream *bool
+			Salt   *string `json:"cache_salt"`
+		}
+		// encoding/json matches keys whatever their case; engines don't.
+		if strings.Count(strings.ToLower(string(body)), `"model"`) != 1 || strings.Contains(string(body), `\u`) {
+			return
+		}
+		_ = json.Unmarshal(body, &same) // other fields may have types of their own
+		if !json.Valid(body) || q.model != same.Model && strings.Contains(string(body), `"model"`) {
+			t.Fatalf("%q: model %q, encoding/json says %q", body, q.model, same.Model)
+		}
+		if kwargs := q.templateKwargs(); kwargs != nil && !json.Valid(kwargs) {
+			t.Fatalf("%q: template arguments %s", body, kwargs)
+		}
+	})
+}
+
+func TestReasoningEffortIsATemplateArgument(t *testing.T) {
+	for kwargs, want := range map[string]string{
+		``:                                      `{"reasoning_effort":"low"}`,
+		`,"chat_template_kwargs":{}`:            `{"reasoning_effort":"low"}`,
+		`,"chat_template_kwargs":{ }`:           `{"reasoning_effort":"low"}`,
+		`,"chat_template_kwargs":{"a":{"b":1}}`: `{"reasoning_effort":"low","a":{"b":1}}`,
+	} {
+		q, err := parseInference(endpointChat, []byte(`{"model":"m","messages":[{"role":"user","content":"x"}],"reasoning_effort":"low"`+kwargs+`}`))
+		if err != nil || string(q.templateKwargs()) != want {
+			t.Errorf("%s: %s, %v", kwargs, q.templateKwargs(), err)
+		}
+	}
+}
+
+func TestRecordsKeepTheLastAndThoseInFlight(t *testing.T) {
+	rs := newRecords(3)
+	old := rs.begin("old", Record{})
+	for i := range 5 {
+		rs.end(rs.begin(fmt.Sprintf("r%d", i), Record{}))
+	}
+	var ids []string
+	for _, r := range rs.latest(10) {
+		ids = append(ids, r.RequestID)
+	}
+	if got := strings.Join(ids, " "); got != "r4 r3 r2" {
+		t.Errorf("kept %s", got)
+	}
+	if _, ok := rs.find("r0"); ok {
+		t.Error("r0 is still there")
+	}
+	// One in flight keeps its id to itself, however long ago it began.
+	if again := rs.begin("old", Record{}); again.r.RequestID != "old~2" {
+		t.Errorf("%q beside a request in flight of the same id", again.r.RequestID)
+	}
+	rs.end(old)
+	if _, ok := rs.find("old"); ok {
+		t.Error("an evicted record outlived its request")
+	}
+	if len(rs.byID) != 3 {
+		t.Errorf("%d ids for 3 records", len(rs.byID))
+	}
+}
+
+func TestLine(t *testing.T) {
+	predicted, observed := 61.2, 58.04
+	r := Record{
+		Endpoint: "chat", Tokens: 812, Chosen: "w1", Usage: &Usage{PromptTokens: 812, CompletionTokens: 64}, Finish: "stop", Outcome: outcomeOK,
+		PredictedTTFTMS: &predicted, ObservedTTFTMS: &observed,
+		Candidates: []Candidate{{Estimate: router.Estimate{Worker: "w1", Cut: 48, RecomputeBlocks: 3, Blocks: router.TierBlocks{kv.GPU: 40, kv.Disk: 8}}}},
+		Onboard:    &Onboarded{Planned: 48, Blocks: router.TierBlocks{kv.GPU: 40, kv.Disk: 8}, MS: 12.3},
+	}
+	if got, want := r.Line(), "chat 812+64 tok → w1 | hit gpu 40, disk 8 | restored 8 in 12 ms | recomputed 3 | ttft 61 → 58 ms | stop"; got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	r = Record{Endpoint: "completion", Status: 404, Outcome: "model_not_found", DurationMS: 0.31}
+	if got, want := r.Line(), "completion ? tok → no worker | hit none | ttft ? predicted, 0.3 ms in all | 404 model_not_found"; got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+// TestLoadCountsNobodyTwice walks one worker through its reports.
+func TestLoadCountsNobodyTwice(t *testing.T) {
+	ls, ledger := newLoads(), router.NewLedger()
+	rates := router.Rates{PrefillPerTokenMS: 1}
+	now := time.Unix(1000, 0)
+	report := func(running, waiting, queued int, age time.Duration) *workers.Stats {
+		return &workers.Stats{At: now.Add(-age), Running: running, Waiting: waiting, QueuedPrefillTokens: queued, KVUsage: 0.25}
+	}
+	want := func(what string, s *workers.Stats, running, waiting int, queuedMS float64) {
+		t.Helper()
+		l := ls.of("w", s, &rates, ledger, now)
+		if l.Running != running || l.Waiting != waiting || l.QueuedPrefillMS != queuedMS {
+			t.Errorf("%s: %+v", what, l)
+		}
+	}
+	want("nothing known", &workers.Stats{}, 0, 0, 0)
+	want("another gateway's requests", report(2, 1, 300, 0), 2, 1, 300)
+	want("a report too old to believe", report(2, 1, 300, time.Minute), 0, 0, 0)
+
+	ledger.Add("a", "w", router.Estimate{PrefillMS: 100}, now)
+	ls.note("w", ledger, now)
+	want("our own, and the worker sees it too", report(0, 1, 100, 0), 0, 1, 100)
+	want("our own, and one of another gateway", report(1, 1, 250, 0), 0, 2, 250)
+
+	now = now.Add(300 * time.Millisecond)
+	ls.note("w", ledger, now)
+	ledger.Done("a", now)
+	now = now.Add(100 * time.Millisecond)
+	want("our own ended after the report was made", report(1, 0, 100, 200*time.Millisecond), 0, 0, 100-100)
+	now = now.Add(3 * time.Second)
+	want("a report long after ours ended", report(1, 0, 50, 0), 1, 0, 50)
+	if l := ls.of("w", report(0, 0, 0, 0), &rates, ledger, now); l.FreeKVShare != 0.75 {
+		t.Errorf("free KV %v", l.FreeKVShare)
+	}
+}
+
+func TestTheWayUpFromADeepTier(t *testing.T) {
+	s := workers.Stats{}
+	s.Links[kv.Disk] = workers.LinkStats{Up: true, BytesPerSecond: 2e9, Latency: time.Millisecond, QueuedBytes: 7}
+	if got := wayUp(&s, kv.Disk); got != (router.Link{LatencyMS: 1, BytesPerMS: 2e6, QueuedBytes: 7}) {
+		t.Errorf("alone: %+v", got)
+	}
+	s.Links[kv.CPU] = workers.LinkStats{Up: true, BytesPerSecond: 1e9, Latency: 2 * time.Millisecond}
+	if got := wayUp(&s, kv.Disk); got != (router.Link{LatencyMS: 3, BytesPerMS: 1e6, QueuedBytes: 7}) {
+		t.Errorf("through a slower cpu link: %+v", got)
+	}
+	s.Links[kv.Disk].Up = false
+	if got := wayUp(&s, kv.Disk); got.BytesPerMS != 0 {
+		t.Errorf("a tier that is down is usable: %+v", got)
+	}
+}
+
+// TestWhatIsLearnedOfPrefill: only what can be told apart from waiting.
+func TestWhatIsLearnedOfPrefill(t *testing.T) {
+	for name, c := range map[string]struct {
+		idle    bool
+		onboard *Onboarded
+		want    float64
+		ok      bool
+	}{
+		"an idle worker":             {idle: true, want: 100, ok: true},
+		"a queue ahead":              {idle: false},
+		"a short restore":            {idle: true, onboard: &Onboarded{MS: 20}, want: 80, ok: true},
+		"a restore longer than half": {idle: true, onboard: &Onboarded{MS: 60}},
+		"a restore that failed":      {idle: true, onboard: &Onboarded{MS: 1, Error: "x"}},
+	} {
+		ms, ok := prefillMS(&placement{idle: c.idle}, &Record{Onboard: c.onboard}, 100)
+		if ok != c.ok || ms != c.want {
+			t.Errorf("%s: %v %v", name, ms, ok)
+		}
+	}
+}
+
+func TestObservationsReachTheCalibration(t *testing.T) {
+	s := newSetting(t, 1, nil)
+	for range 5 {
+		s.record(s.post("/v1/chat/completions", streamBody).header.Get("X-Request-Id"))
+	}
+	eventually(t, "five observations", func() bool {
+		s.g.placing.Lock()
+		defer s.g.placing.Unlock()
+		return s.g.c.Calibration.Errors("w0").Count == 5
+	})
+	s.g.placing.Lock()
+	defer s.g.placing.Unlock()
+	if got := s.g.c.Calibration.Rates("w0"); got.PrefillPerTokenMS == DefaultRates.PrefillPerTokenMS && got.PrefillBaseMS == DefaultRates.PrefillBaseMS {
+		t.Errorf("the rates are still the defaults: %+v", got)
+	}
+}
