@@ -180,15 +180,12 @@ func sortFilter(r *renderer, v Value, a []Value) Value {
 	} else {
 		gets = append(gets, r.getter(a[2], fold))
 	}
-	key := gets[0]
-	if len(gets) > 1 {
-		key = func(item Value) Value {
-			t := &list{items: make([]Value, len(gets))}
-			for i, get := range gets {
-				t.items[i] = get(item)
-			}
-			return t
+	key := func(item Value) Value { // a list even of one, since lists compare equal items too
+		t := &list{items: make([]Value, len(gets))}
+		for i, get := range gets {
+			t.items[i] = get(item)
 		}
+		return t
 	}
 	return itemsOf(r.sorted(r.items(v), key, flag(a[0])))
 }
@@ -342,7 +339,7 @@ func sliceFilter(r *renderer, v Value, a []Value) Value {
 		}
 		i, offset := 0, 0
 		return func() (Value, bool) {
-			r.step()
+			r.spend(itemCost)
 			if i >= n {
 				return nil, false
 			}

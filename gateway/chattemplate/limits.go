@@ -9,18 +9,18 @@ const (
 	maxBlockDepth = 100       // nested statements; CPython allows 100 levels of indentation
 	maxCallDepth  = 250       // nested macro calls; CPython's stack ends below 200
 	maxValueDepth = 600       // nesting of a value that is printed, compared or parsed
-	maxSteps      = 50 << 20  // loop iterations and evaluated nodes of one rendering
+	maxSteps      = 32 << 20  // iterations, statements and operations of one rendering
 	maxWork       = 1 << 30   // bytes built while rendering, in strings and containers
 	maxOutput     = 64 << 20  // bytes of the rendering
 	maxIntBits    = 64 << 10  // bits of an integer
 	maxIntDigits  = 4300      // digits of an integer read or printed, as in CPython
 	maxRange      = 100_000   // items of a range(), as in Jinja's sandbox
-	itemCost      = 16        // bytes that one container item counts for
-	scanPerStep   = 64        // bytes of text whose reading counts as a step
+	itemCost      = 32        // bytes that one container item counts for
+	scanPerStep   = 16        // bytes of text whose reading counts as a step
 	maxFormatSize = maxOutput // a width or precision in a format
 )
 
-// step counts one evaluated node or iteration.
+// step counts one iteration, statement or operation.
 func (r *renderer) step() {
 	r.steps++
 	if r.steps > maxSteps {

@@ -101,6 +101,7 @@ func (r *renderer) nested(f func() string) str {
 
 func (r *renderer) execAll(body []stmt, f *frame) signal {
 	for _, s := range body {
+		r.step()
 		if sig := s.exec(r, f); sig != goOn {
 			return sig
 		}

@@ -27,9 +27,8 @@ func (g region) function() region {
 
 func (g region) ref(name string) varRef {
 	v := g.sym.find(name)
-	if v == nil { // only in the arguments of a set block's filter, which Jinja overlooks
-		g.sym.load(name)
-		v = g.sym.find(name)
+	if v == nil { // in the arguments of a set block's filter, which Jinja overlooks
+		raise(kindAssert, "Tried to resolve a name to a reference that was unknown to the frame (%s)", repr(str(name)))
 	}
 	return v.from(g.sym.fn)
 }

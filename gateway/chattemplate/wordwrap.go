@@ -2,6 +2,7 @@ package chattemplate
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -62,12 +63,11 @@ func wrapLine(r *renderer, s string, width int, breakLong, hyphens bool) []strin
 	return lines
 }
 
-func isBlank(s string) bool { return strings.Trim(s, wrapSpace) == "" }
+func isBlank(s string) bool { return strings.TrimFunc(s, isSpace) == "" }
 
 // longWord puts as much of a word that fits no line as there is room for.
 func longWord(line, chunks []string, room int, breakLong, hyphens bool) ([]string, []string) {
 	word := chunks[0]
-	room = max(room, 1)
 	switch {
 	case breakLong:
 		end := runeOffset(word, room)
@@ -83,78 +83,80 @@ func longWord(line, chunks []string, room int, breakLong, hyphens bool) ([]strin
 	return line, chunks
 }
 
-const wrapSpace = "\t\n\x0b\x0c\r "
-
 // wrapChunks splits a line where it may be broken: at whitespace and, if hyphens are
-// break points, after hyphens between letters and around dashes.
+// break points, where textwrap's regular expression ends a piece of a word.
 func wrapChunks(s string, hyphens bool) []string {
+	text := []rune(s)
 	var out []string
-	add := func(n int) {
-		if n > 0 {
-			out = append(out, s[:n])
-			s = s[n:]
+	for at := 0; at < len(text); {
+		end := at + 1
+		switch {
+		case isWrapSpace(text[at]):
+			for end < len(text) && isWrapSpace(text[end]) {
+				end++
+			}
+		case hyphens:
+			end = pieceEnd(text, at)
+		default:
+			for end < len(text) && !isWrapSpace(text[end]) {
+				end++
+			}
 		}
-	}
-	for s != "" {
-		n := len(s) - len(strings.TrimLeft(s, wrapSpace))
-		if n > 0 {
-			add(n)
-			continue
-		}
-		end := strings.IndexAny(s, wrapSpace)
-		if end < 0 {
-			end = len(s)
-		}
-		if !hyphens {
-			add(end)
-			continue
-		}
-		for word := end; word > 0; {
-			n := hyphenBreak(s[:word])
-			add(n)
-			word -= n
-		}
+		out = append(out, string(text[at:end]))
+		at = end
 	}
 	return out
 }
 
-// hyphenBreak is the length of the first piece of a word.
-func hyphenBreak(w string) int {
-	for i := 0; i < len(w); i++ {
-		if w[i] != '-' {
-			continue
-		}
-		run := len(w[i:]) - len(strings.TrimLeft(w[i:], "-"))
-		before, _ := utf8.DecodeLastRuneInString(w[:i])
-		after, _ := utf8.DecodeRuneInString(w[i+run:])
-		if run >= 2 && i+run < len(w) && wordChar(after) {
-			if i == 0 {
-				return run
-			}
-			if wordPunct(before) {
-				return i
-			}
-		}
-		if run == 1 && i > 0 && i+1 < len(w) && letter(before) && letter(after) && letterPair(w, i) {
+func isWrapSpace(c rune) bool { return strings.ContainsRune("\t\n\x0b\x0c\r ", c) }
+
+// pieceEnd is where the piece of a word at text[at:] ends: at the end of a dash between
+// words, after a hyphen between letters, before a dash, or at the end of the word.
+func pieceEnd(text []rune, at int) int {
+	if end := dashEnd(text, at); end > 0 {
+		return end
+	}
+	for i := at + 1; i < len(text) && !isWrapSpace(text[i]); i++ {
+		if text[i] == '-' && letterAt(text, i-1) &&
+			(letterAt(text, i-2) || runeAt(text, i-2) == '-' && letterAt(text, i-3)) &&
+			letterAt(text, i+1) &&
+			(letterAt(text, i+2) || runeAt(text, i+2) == '-' && letterAt(text, i+3)) {
 			return i + 1
 		}
-		i += run - 1
+		if dashEnd(text, i) > 0 {
+			return i
+		}
+		if i+1 == len(text) || isWrapSpace(text[i+1]) {
+			return i + 1
+		}
 	}
-	return len(w)
+	return at + 1
 }
 
-func letter(c rune) bool { return (c == '_' || isAlnum(c)) && !isDigit(c) }
+// dashEnd is the end of two or more hyphens between words at text[i:], or 0.
+func dashEnd(text []rune, i int) int {
+	end := i
+	for runeAt(text, end) == '-' {
+		end++
+	}
+	before, after := runeAt(text, i-1), runeAt(text, end)
+	if end-i < 2 || !isWord(after) || !isWord(before) && !strings.ContainsRune(`!"'&.,?`, before) {
+		return 0
+	}
+	return end
+}
 
-func wordChar(c rune) bool { return c == '_' || isAlnum(c) }
+// runeAt is text[i], or a control character beyond the ends.
+func runeAt(text []rune, i int) rune {
+	if i < 0 || i >= len(text) {
+		return 0
+	}
+	return text[i]
+}
 
-func wordPunct(c rune) bool { return wordChar(c) || strings.ContainsRune(`!"'&.,?`, c) }
+func isWord(c rune) bool { return c == '_' || isAlnum(c) }
 
-// letterPair reports whether the hyphen at w[i:] stands in a word: two letters before
-// it, or a letter and a hyphen, and two characters of a word after it.
-func letterPair(w string, i int) bool {
-	_, n := utf8.DecodeLastRuneInString(w[:i])
-	first, _ := utf8.DecodeLastRuneInString(w[:i-n])
-	_, m := utf8.DecodeRuneInString(w[i+1:])
-	second, _ := utf8.DecodeRuneInString(w[i+1+m:])
-	return (letter(first) || first == '-') && i > n && (letter(second) || second == '-') && i+1+m < len(w)
+func letterAt(text []rune, i int) bool {
+	c := runeAt(text, i)
+	return isWord(c) && !unicode.Is(unicode.Nd, c)
 }
