@@ -154,9 +154,9 @@ func (s spec) build(t *testing.T, rng *rand.Rand) (*Model, *oracle) {
 			put(p+"attn_q_norm.weight", gguf.F32, 1, c.HeadDim)
 			put(p+"attn_k_norm.weight", gguf.F32, 1, c.HeadDim)
 		}
-		matrix(p+"attn_q", c.Heads*c.HeadDim, c.Hidden, 1)
-		matrix(p+"attn_k", c.KVHeads*c.HeadDim, c.Hidden, 1)
-		matrix(p+"attn_v", c.KVHeads*c.HeadDim, c.Hidden, 1)
+		matrix(p+"attn_q", c.Heads*c.HeadDim, c.Hidden, 2)
+		matrix(p+"attn_k", c.KVHeads*c.HeadDim, c.Hidden, 2)
+		matrix(p+"attn_v", c.KVHeads*c.HeadDim, c.Hidden, 3)
 		matrix(p+"attn_output", c.Hidden, c.Heads*c.HeadDim, 1)
 		matrix(p+"ffn_gate", c.FFN, c.Hidden, 1)
 		matrix(p+"ffn_up", c.FFN, c.Hidden, 1)
@@ -336,7 +336,7 @@ func TestEveryFeatureAgreesWithTheOracle(t *testing.T) {
 			}
 			// Where a key or value lies on the edge of two bfloat16s, float32 and
 			// float64 arithmetic round it apart: hence not more digits.
-			if cosine := dot / math.Sqrt(got*want); !(cosine > 0.9999) || math.Abs(got/want-1) > 0.01 {
+			if cosine := dot / math.Sqrt(got*want); !(cosine > 0.99999) || math.Abs(got/want-1) > 0.01 {
 				t.Errorf("cosine with the oracle %.7f, norms %.5f and %.5f", cosine, math.Sqrt(got), math.Sqrt(want))
 			} else {
 				t.Logf("cosine with the oracle %.9f", cosine)
