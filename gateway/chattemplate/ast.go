@@ -56,6 +56,8 @@ type (
 		l, r expr
 		line int
 	}
+	// addExpr is x + y + ..., from left to right.
+	addExpr     struct{ parts []expr }
 	concatExpr  struct{ parts []expr }
 	compareExpr struct {
 		x    expr

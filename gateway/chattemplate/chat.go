@@ -59,14 +59,15 @@ func (t *Template) RenderChat(c Chat) (out string, err error) {
 	messages := t.conversation(field("messages", c.Messages))
 	ctx := context(c)
 	ctx.setStr("messages", messages)
+	size := len(c.Messages) + 2*len(c.Tools)
 	if !c.ContinueFinalMessage {
-		return t.Render(ctx, c.Now)
+		return t.render(ctx, c.Now, size)
 	}
 	if c.AddGenerationPrompt {
 		invalid("continue_final_message", "cannot be used together with add_generation_prompt")
 	}
 	final := t.markFinal(messages)
-	if out, err = t.Render(ctx, c.Now); err != nil {
+	if out, err = t.render(ctx, c.Now, size); err != nil {
 		return "", err
 	}
 	return cutAtMark(out, final), nil

@@ -81,6 +81,35 @@ func (x *binaryExpr) eval(r *renderer, f *frame) Value {
 	return r.binary(x.op, l, x.r.eval(r, f))
 }
 
+// eval adds from left to right. As long as all is text, it is copied only once.
+func (x *addExpr) eval(r *renderer, f *frame) Value {
+	var sum Value
+	var texts []string
+	for i, part := range x.parts {
+		r.step()
+		v := part.eval(r, f)
+		s, ok := v.(str)
+		switch {
+		case ok && len(texts) == i:
+			if texts == nil {
+				texts = make([]string, 0, len(x.parts))
+			}
+			texts = append(texts, string(s))
+			continue
+		case i == 0:
+			sum = v
+			continue
+		case sum == nil:
+			sum = str(r.join(texts, ""))
+		}
+		sum = r.binary("+", sum, v)
+	}
+	if sum == nil {
+		return str(r.join(texts, ""))
+	}
+	return sum
+}
+
 func (x *concatExpr) eval(r *renderer, f *frame) Value {
 	parts := make([]string, len(x.parts))
 	for i, p := range x.parts {

@@ -199,50 +199,59 @@ func (p *jsonParser) number() Value {
 func (p *jsonParser) str() string {
 	p.i++
 	start := p.i
-	for p.i < len(p.s) && p.s[p.i] != '"' && p.s[p.i] != '\\' && p.s[p.i] >= ' ' {
-		p.i++
-	}
+	p.plain()
 	if p.peek() == '"' {
 		p.i++
 		return p.s[start : p.i-1]
 	}
-	b := []byte(p.s[start:p.i])
+	var b strings.Builder
+	if end := strings.IndexByte(p.s[p.i:], '"'); end > 0 {
+		b.Grow(p.i - start + end)
+	}
 	for {
+		b.WriteString(p.s[start:p.i])
 		if p.i >= len(p.s) {
 			p.fail("unterminated string")
 		}
-		switch c := p.s[p.i]; {
-		case c == '"':
+		switch p.s[p.i] {
+		case '"':
 			p.i++
-			return string(b)
-		case c == '\\':
+			return b.String()
+		case '\\':
 			p.i++
-			b = p.escape(b)
-		case c < ' ':
-			p.fail("control character in a string")
+			b.WriteRune(p.escape())
 		default:
-			b = append(b, c)
-			p.i++
+			p.fail("control character in a string")
 		}
+		start = p.i
+		p.plain()
 	}
 }
 
-func (p *jsonParser) escape(b []byte) []byte {
+// plain skips the characters that stand for themselves.
+func (p *jsonParser) plain() {
+	for p.i < len(p.s) && p.s[p.i] != '"' && p.s[p.i] != '\\' && p.s[p.i] >= ' ' {
+		p.i++
+	}
+}
+
+// escape reads what follows a backslash.
+func (p *jsonParser) escape() rune {
 	c := p.peek()
 	p.i++
 	switch c {
 	case '"', '\\', '/':
-		return append(b, c)
+		return rune(c)
 	case 'b':
-		return append(b, '\b')
+		return '\b'
 	case 'f':
-		return append(b, '\f')
+		return '\f'
 	case 'n':
-		return append(b, '\n')
+		return '\n'
 	case 'r':
-		return append(b, '\r')
+		return '\r'
 	case 't':
-		return append(b, '\t')
+		return '\t'
 	case 'u':
 		r := p.hex4()
 		if utf16.IsSurrogate(r) {
@@ -254,10 +263,10 @@ func (p *jsonParser) escape(b []byte) []byte {
 				raise(kindValue, "half a surrogate pair at byte %d", p.i)
 			}
 		}
-		return utf8.AppendRune(b, r)
+		return r
 	}
 	p.fail("invalid escape")
-	return nil
+	return 0
 }
 
 func (p *jsonParser) hex4() rune {

@@ -101,7 +101,13 @@ func (p *parser) binary(ops string, operand func() expr) expr {
 	for t := p.cur(); t.kind == tokOp && strings.Contains(ops, " "+t.s+" "); t = p.cur() {
 		p.chain(&n)
 		p.next()
-		x = &binaryExpr{op: t.s, l: x, r: operand(), line: line}
+		if t.s != "+" {
+			x = &binaryExpr{op: t.s, l: x, r: operand(), line: line}
+		} else if sum, ok := x.(*addExpr); ok && n > 1 {
+			sum.parts = append(sum.parts, operand())
+		} else {
+			x = &addExpr{[]expr{x, operand()}}
+		}
 		line = p.cur().line
 	}
 	return x

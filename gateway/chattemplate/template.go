@@ -39,11 +39,16 @@ func Parse(src string) (t *Template, err error) {
 
 // Render evaluates the template with the variables of ctx, which must be a map,
 // reading now wherever the template asks for the current time.
-func (t *Template) Render(ctx Value, now time.Time) (out string, err error) {
+func (t *Template) Render(ctx Value, now time.Time) (string, error) {
 	vars, ok := ctx.(*dict)
 	if !ok {
 		return "", &Error{Kind: kindType, Message: "the context must be a map"}
 	}
+	return t.render(vars, now, 0)
+}
+
+// render is Render for an output of about size bytes.
+func (t *Template) render(vars *dict, now time.Time, size int) (out string, err error) {
 	r := &renderer{ctx: vars, now: now, out: new(strings.Builder)}
 	defer func() {
 		if e, ok := err.(*Error); ok && e.Line == 0 {
@@ -51,6 +56,7 @@ func (t *Template) Render(ctx Value, now time.Time) (out string, err error) {
 		}
 	}()
 	defer catch(&err)
+	r.out.Grow(size)
 	if t.hasBlocks {
 		r.vars = make(map[string]Value)
 	}

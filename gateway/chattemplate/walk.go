@@ -48,6 +48,8 @@ func children(node any, visit func(any)) {
 		exprs(n.x)
 	case *binaryExpr:
 		exprs(n.l, n.r)
+	case *addExpr:
+		exprs(n.parts...)
 	case *concatExpr:
 		exprs(n.parts...)
 	case *compareExpr:
