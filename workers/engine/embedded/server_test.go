@@ -289,9 +289,9 @@ func TestMetricsCountTokens(t *testing.T) {
 }
 
 // begin starts a stream and waits for its first line.
-func (e *testEngine) begin(ctx context.Context, prompt []uint32, tokens int) *http.Response {
+func (e *testEngine) begin(ctx context.Context, prompt []uint32, tokens int, header ...string) *http.Response {
 	e.t.Helper()
-	resp, err := e.request(ctx, "POST", "/v1/completions", object{"prompt": prompt, "max_tokens": tokens, "stream": true, "ignore_eos": true})
+	resp, err := e.request(ctx, "POST", "/v1/completions", object{"prompt": prompt, "max_tokens": tokens, "stream": true, "ignore_eos": true}, header...)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -3,10 +3,12 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm"
@@ -179,4 +181,20 @@ func TestALateRestoreIsComputedInstead(t *testing.T) {
 	if got := e.complete(prompt, 10, nil); got.cached != 0 || !slices.Equal(got.tokens, want.tokens) {
 		t.Errorf("%d cached tokens after a nanosecond, tokens %v, want %v", got.cached, got.tokens, want.tokens)
 	}
+}
+
+func TestARoutersCallThatComesLateHoldsNothingUp(t *testing.T) {
+	e := start(t, func(c *Config) { c.GPUBlocks = 24 })
+	other := randomPrompt(seeded(t), 12*blockSize+1)
+	e.complete(other, 1, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	resp := e.begin(ctx, bytesOf("more than half of the pages"), 19*blockSize, requestIDHeader, "late", restoreHeader, "1")
+	defer resp.Body.Close()
+	root := kv.RootSpec{Model: "tiny", BlockSize: blockSize}.Hash()
+	e.Manager().Onboard(ctx, kvbm.OnboardRequest{ID: "late", Blocks: kv.Blocks(nil, root, hashesOf(other)), Hold: time.Hour})
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Errorf("the running sequence did not get the pages: %v", err)
+	}
+	eventually(t, "the hold is given up", func() bool { return e.Manager().Stats().Tiers[kv.GPU].Leased == 0 })
 }
