@@ -271,8 +271,13 @@ func TestAStreamWithAHoleIsTakenAnew(t *testing.T) {
 	s <- []workers.Info{{ID: "w0", URL: e.url(), Agent: script.start(t)}}
 	ready(t, f, "w0")
 	for i, want := range [][2]uint64{{0, 0}, {7, 13}, {0, 0}, {0, 0}} {
-		if got := <-requests; got.GetEpoch() != want[0] || got.GetAfterSeq() != want[1] {
-			t.Errorf("watch %d asked for %v", i, got)
+		select {
+		case got := <-requests:
+			if got.GetEpoch() != want[0] || got.GetAfterSeq() != want[1] {
+				t.Errorf("watch %d asked for %v", i, got)
+			}
+		case <-time.After(15 * time.Second):
+			t.Fatalf("watch %d never came", i)
 		}
 	}
 	eventually(t, "the last snapshot alone", func() bool {
