@@ -8,13 +8,13 @@ import (
 
 // addedToken is a piece that is found in the text before anything else.
 type addedToken struct {
-	content    string
+	content    string // as the text holds it; once normalized, if it is looked for there
 	id         uint32
 	special    bool
 	singleWord bool
 	lstrip     bool
 	rstrip     bool
-	normalized bool // found in the normalized text, not in the raw one
+	normalized bool // looked for in the normalized text, not in the raw one
 }
 
 // matcher finds added tokens, leftmost first and of those the longest.

@@ -45,7 +45,11 @@ func inTable(changes []uint32, r rune) bool {
 }
 
 func isWord(r rune) bool { return inTable(wordChanges[:], r) }
-func isHan(r rune) bool  { return r >= 0x2E80 && inTable(hanChanges[:], r) }
+
+// isLateNumber says whether r is a number only since Unicode 17.
+func isLateNumber(r rune) bool { return inTable(lateNumberChanges[:], r) }
+
+func isHan(r rune) bool { return r >= 0x2E80 && inTable(hanChanges[:], r) }
 
 // runeAt decodes the rune at s[i] of valid UTF-8.
 func runeAt(s string, i int) (r rune, size int) {

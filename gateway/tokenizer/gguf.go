@@ -130,7 +130,7 @@ func (d *definition) ggufSPM(f *gguf.File, pieces []string, types []int64) error
 	d.markSpaces, d.byteFallback = true, slices.Contains(types, ggufByte)
 	d.decoder = decoderRules{byteFallback: d.byteFallback}
 	if prefix, ok := f.Bool("tokenizer.ggml.add_space_prefix"); !ok || prefix {
-		d.normalizer.prefix, d.decoder.strip = prefixAlways, 1
+		d.normalizer.prefix, d.decoder.strip = prefixNormalizer, 1
 	}
 	if id, ok := f.Int("tokenizer.ggml.unknown_token_id"); ok && id >= 0 && int(id) < len(pieces) {
 		d.unknown = uint32(id)

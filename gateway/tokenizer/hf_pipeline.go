@@ -28,7 +28,7 @@ func (d *definition) setNormalizer(c *component) error {
 		switch {
 		case c.Type == "Sequence" && len(c.Normalizers) == 0:
 		case c.Type == "Prepend" && c.Prepend == spaceMark && d.normalizer.prefix == prefixNever:
-			d.normalizer.prefix = prefixAlways
+			d.normalizer.prefix = prefixNormalizer
 		case c.Type == "Replace" && c.Pattern.String != nil && *c.Pattern.String == " " && c.Content == spaceMark:
 			d.markSpaces = true
 		case isForm && !late:
@@ -81,7 +81,7 @@ func (d *definition) addPreTokenizer(c *component, first bool) error {
 			if !first || d.normalizer.prefix != prefixNever {
 				break
 			}
-			d.normalizer.prefix = prefixSpace
+			d.normalizer.prefix = prefixEach
 		}
 		if c.UseRegex == nil || *c.UseRegex {
 			return d.addPattern(patternGPT2)

@@ -47,6 +47,9 @@ func (d *definition) build() (*Tokenizer, error) {
 		added: map[string]addedToken{}, unmergeable: map[uint32]bool{},
 	}
 	t.stages = fuse(d.stages)
+	if t.normalizer.nfc {
+		t.suspects = nfcSuspects()
+	}
 	t.encoders.New = func() any { return &encoder{t: t} }
 	d.respell(t)
 	if err := d.singles(t); err != nil {
@@ -209,13 +212,14 @@ func (d *definition) addedTokens(t *Tokenizer) {
 		if _, ok := t.added[a.content]; ok {
 			continue
 		}
-		t.added[a.content] = a
-		if !a.normalized {
+		name := a.content
+		if a.normalized {
+			a.content = t.spaced(e.normalize(a.content))
+			normalized = append(normalized, a)
+		} else {
 			raw = append(raw, a)
-			continue
 		}
-		a.content = t.spaced(e.normalize(a.content, true))
-		normalized = append(normalized, a)
+		t.added[name] = a
 	}
 	t.encoders.Put(e)
 	t.raw, t.normalized = newMatcher(raw), newMatcher(normalized)

@@ -15,22 +15,23 @@ type normalizer struct {
 	prefix prefixRule
 }
 
-// prefixRule says when a SentencePiece segment gets a space in front.
+// prefixRule says when text gets a space in front: by the normalizer, so that
+// added tokens of the normalized text see it, or by the pre-tokenizer, in front
+// of every text between added tokens.
 type prefixRule uint8
 
 const (
-	prefixNever  prefixRule = iota
-	prefixAlways            // the Prepend normalizer: even before a space
-	prefixEach              // Metaspace, always: every segment that has none
-	prefixFirst             // Metaspace, first: only the one that begins the text
-	prefixSpace             // ByteLevel's add_prefix_space: every segment without a space
+	prefixNever      prefixRule = iota
+	prefixNormalizer            // Prepend: even before a space
+	prefixEach                  // Metaspace, always, and ByteLevel: unless there is one
+	prefixFirst                 // Metaspace, first: the same, only where the text begins
 )
 
-// normalize returns s as the splitter shall see it, valid until the next call.
-func (e *encoder) normalize(s string, first bool) string {
+// normalize returns s as the normalizer makes it, valid until the next call.
+func (e *encoder) normalize(s string) string {
 	n := &e.t.normalizer
 	if n.nfc {
-		if !norm.NFC.IsNormalString(s) {
+		if !isNFC(e.t.suspects, s) {
 			e.buf = appendForm(norm.NFC, e.buf[:0], s)
 			s = text(e.buf)
 		}
@@ -39,19 +40,22 @@ func (e *encoder) normalize(s string, first bool) string {
 			s = string(step(nil, s))
 		}
 	}
-	if n.prefix == prefixNever || s == "" {
+	if n.prefix == prefixNormalizer && s != "" {
+		return e.prefixed(s)
+	}
+	return s
+}
+
+// prefix puts the pre-tokenizer's space in front of s, if one is due.
+func (e *encoder) prefix(s string, first bool) string {
+	rule := e.t.normalizer.prefix
+	if rule != prefixEach && !(rule == prefixFirst && first) || s[0] == ' ' || e.t.spm && strings.HasPrefix(s, spaceMark) {
 		return s
 	}
-	prefix := n.prefix == prefixAlways
-	switch {
-	case n.prefix == prefixEach, n.prefix == prefixFirst && first:
-		prefix = s[0] != ' ' && !strings.HasPrefix(s, spaceMark)
-	case n.prefix == prefixSpace:
-		prefix = s[0] != ' '
-	}
-	if !prefix {
-		return s
-	}
+	return e.prefixed(s)
+}
+
+func (e *encoder) prefixed(s string) string {
 	e.piece = append(append(e.piece[:0], ' '), s...)
 	return text(e.piece)
 }

@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/dlclark/regexp2/v2"
 )
@@ -88,11 +87,11 @@ func patternStage(pattern string) (stage, error) {
 
 // digitsStage is the Digits pre-tokenizer.
 func digitsStage(individual bool) stage {
-	if individual {
-		return stage{pattern: `\p{N}`, scan: scanNumbers(1), newlineCuts: true}
-	}
-	return stage{pattern: `\p{N}+`, scan: scanNumbers(math.MaxInt), newlineCuts: true}
+	return stage{pattern: patternDigits[individual], scan: scanDigits(individual), newlineCuts: true}
 }
+
+// patternDigits names the two kinds of Digits.
+var patternDigits = map[bool]string{true: "each digit", false: "runs of digits"}
 
 // fuse joins stages that one scanner does together.
 func fuse(stages []stage) []stage {
@@ -102,7 +101,7 @@ func fuse(stages []stage) []stage {
 	switch rest := stages[2:]; {
 	case stages[0].pattern == patternDeepSeekNumbers && stages[1].pattern == patternDeepSeekAsian:
 		return append([]stage{{scan: scanDeepSeekOuter, newlineCuts: true}}, rest...)
-	case stages[0].pattern == `\p{N}` && stages[1].pattern == patternGPT2 && len(rest) == 0:
+	case stages[0].pattern == patternDigits[true] && stages[1].pattern == patternGPT2 && len(rest) == 0:
 		return []stage{{scan: scanDigitsGPT2, fast: stages[1].fast}}
 	}
 	return stages

@@ -22,32 +22,3 @@ func scanGPT2(s string, i int) int {
 	}
 	return spaceRun(s, start)
 }
-
-// scanDigitsGPT2 is GPT-2's pattern on what lies between digits, each digit
-// being a piece: Sequence[Digits(individual_digits), ByteLevel(use_regex)], as
-// SmolLM has it. Fused, because a digit only shows to the pattern as the end of
-// its text: there \s+(?!\S) takes the whole run.
-func scanDigitsGPT2(s string, i int) int {
-	class, n := classAt(s, i)
-	if class&classNumber != 0 {
-		return i + n
-	}
-	if class&classSpace == 0 {
-		return scanGPT2(s, i)
-	}
-	end := skip(s, i, classSpace)
-	if end == len(s) {
-		return end
-	}
-	if next, _ := classAt(s, end); next&classNumber != 0 {
-		return end
-	}
-	last := end - runeBefore(s, end)
-	if last > i {
-		return last
-	}
-	if s[i] == ' ' {
-		return scanGPT2(s, i)
-	}
-	return end
-}

@@ -51,12 +51,12 @@ func appendSpaces(dst, piece []byte) ([]byte, bool) {
 	return append(dst, bytes.ReplaceAll(piece, []byte(spaceMark), []byte(" "))...), true
 }
 
-// spaced is SentencePiece text with U+2581 as a space.
+// spaced is a copy of s; of SentencePiece text, with U+2581 as a space.
 func (t *Tokenizer) spaced(s string) string {
-	if !t.spm {
-		return strings.Clone(s)
+	if t.spm && strings.Contains(s, spaceMark) {
+		return strings.ReplaceAll(s, spaceMark, " ")
 	}
-	return strings.ReplaceAll(s, spaceMark, " ")
+	return strings.Clone(s)
 }
 
 // outPieces prepares what every id becomes in text.
@@ -78,9 +78,12 @@ func (d *definition) outPieces(t *Tokenizer) {
 		}
 		t.pieces[id] = d.outPiece(piece)
 	}
-	for _, a := range t.added {
+	for name, a := range t.added {
 		t.pieces[a.id] = d.outPiece([]byte(a.content))
-		t.pieces[a.id].special = a.special
+		// The reference asks whether the piece's text is a special token's, so
+		// one that the normalizer changes is never left out.
+		changed := a.normalized && (a.content != name || d.markSpaces && strings.Contains(name, " "))
+		t.pieces[a.id].special = a.special && !changed
 	}
 }
 

@@ -30,8 +30,9 @@ type Tokenizer struct {
 	unmergeable  map[uint32]bool
 
 	normalizer normalizer
-	raw        *matcher // added tokens found in the raw text
-	normalized *matcher // and in the normalized text
+	suspects   *[0x110000 / 64]uint64 // see isNFC
+	raw        *matcher               // added tokens found in the raw text
+	normalized *matcher               // and in the normalized text
 	added      map[string]addedToken
 
 	prefix, suffix []uint32 // what addSpecial puts around the text
@@ -91,9 +92,9 @@ func (e *encoder) encode(s string) {
 // the whole text.
 func (e *encoder) segment(s string, first bool) {
 	t := e.t
-	s = e.normalize(s, first)
+	s = e.normalize(s)
 	if t.normalized == nil {
-		e.plain(s)
+		e.plain(s, first)
 		return
 	}
 	s = t.spaced(s) // a copy: plain may reuse the normalizer's buffer
@@ -104,21 +105,23 @@ func (e *encoder) segment(s string, first bool) {
 			break
 		}
 		if start < at {
-			e.plain(s[start:at])
+			e.plain(s[start:at], first && start == 0)
 		}
 		e.dst = append(e.dst, token.id)
 		start, from = end, scanned
 	}
 	if start < len(s) {
-		e.plain(s[start:])
+		e.plain(s[start:], first && start == 0)
 	}
 }
 
-// plain encodes normalized text that holds no added token.
-func (e *encoder) plain(s string) {
+// plain encodes normalized text that holds no added token; first says that it
+// begins the whole text.
+func (e *encoder) plain(s string, first bool) {
 	if s == "" {
 		return
 	}
+	s = e.prefix(s, first)
 	if e.t.spm {
 		e.encodeSPM(s)
 		return

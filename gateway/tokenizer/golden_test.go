@@ -1,0 +1,122 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// goldenFile is what testdata/golden.py wrote with Hugging Face's library.
+type goldenFile struct {
+	Splits map[string]struct {
+		Patterns []string
+		Cases    [][]string // pieces; together they are the text
+	}
+	Models map[string]struct {
+		Tokenizer json.RawMessage
+		Cases     []goldenCase
+	}
+}
+
+// goldenCase is [text or null, ids, ids with special tokens, text of the ids,
+// that without special tokens].
+type goldenCase struct {
+	text           *string
+	ids, special   []uint32
+	decoded, plain string
+}
+
+func (c *goldenCase) UnmarshalJSON(b []byte) error {
+	return json.Unmarshal(b, &[]any{&c.text, &c.ids, &c.special, &c.decoded, &c.plain})
+}
+
+func golden(t testing.TB) (g goldenFile) {
+	t.Helper()
+	b, err := readFile(filepath.Join("testdata", "golden.json.gz"))
+	if err == nil {
+		err = json.Unmarshal(b, &g)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// pieces splits s as Encode does, without merging.
+func pieces(stages []stage, s string) (out []string) {
+	if len(stages) == 0 {
+		return []string{s}
+	}
+	if stages[0].regex != nil {
+		for _, piece := range stages[0].pieces(s) {
+			out = append(out, pieces(stages[1:], piece)...)
+		}
+		return out
+	}
+	for i := 0; i < len(s); {
+		end := stages[0].scan(s, i)
+		out = append(out, pieces(stages[1:], s[i:end])...)
+		i = end
+	}
+	return out
+}
+
+func TestSplitsAreHuggingFaces(t *testing.T) {
+	for name, split := range golden(t).Splits {
+		t.Run(name, func(t *testing.T) {
+			var stages []stage
+			for _, pattern := range split.Patterns {
+				st, ok := knownPattern(pattern)
+				if pattern == `\p{N}` {
+					st, ok = digitsStage(true), true
+				}
+				if !ok {
+					t.Fatalf("no scanner for %q", pattern)
+				}
+				stages = append(stages, st)
+			}
+			for _, want := range split.Cases {
+				whole := ""
+				for _, piece := range want {
+					whole += piece
+				}
+				for _, stages := range [][]stage{stages, fuse(slices.Clone(stages))} {
+					if got := pieces(stages, whole); !slices.Equal(got, want) {
+						t.Fatalf("%q, %d stages:\ngot  %q\nwant %q", whole, len(stages), got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestModelsAreHuggingFaces(t *testing.T) {
+	for name, model := range golden(t).Models {
+		t.Run(name, func(t *testing.T) {
+			tok, err := LoadJSON(model.Tokenizer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range model.Cases {
+				if c.text != nil {
+					if d := difference(tok.Encode(nil, *c.text, false), c.ids); d != "" {
+						t.Errorf("%q: %s", *c.text, d)
+					}
+					if d := difference(tok.Encode(nil, *c.text, true), c.special); d != "" {
+						t.Errorf("%q with special tokens: %s", *c.text, d)
+					}
+				}
+				if got := string(tok.Decode(nil, c.ids, false)); got != c.decoded {
+					t.Errorf("decode %v: got %q, want %q", c.ids, got, c.decoded)
+				}
+				if got := string(tok.Decode(nil, c.ids, true)); got != c.plain {
+					t.Errorf("decode %v without special tokens: got %q, want %q", c.ids, got, c.plain)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
