@@ -60,6 +60,14 @@ func (d *definition) build() (*Tokenizer, error) {
 	d.proveWords(t)
 	d.proveCuts(t)
 	d.outPieces(t)
+	t.cache = newSegmentCache()
+	t.cuttable = t.spm && t.cuts != nil
+	if !t.spm && len(t.stages) > 0 {
+		t.cuttable = true
+		for _, s := range t.stages {
+			t.cuttable, t.slash = t.cuttable && s.newlineCuts, t.slash || s.slash
+		}
+	}
 	return t, nil
 }
 

@@ -31,7 +31,7 @@ type stage struct {
 	scan    splitter
 	regex   *regexp2.Regexp
 	// newlineCuts says that a cut after a newline is exact if the run of spaces
-	// that follows holds no further newline: see cuts.go. It also needs the
+	// that follows holds no further newline: see segments.go. It also needs the
 	// next byte not to be '/' if slash is set.
 	newlineCuts bool
 	slash       bool

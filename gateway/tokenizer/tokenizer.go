@@ -18,6 +18,10 @@ type Tokenizer struct {
 	words  *wordTable // words that are one piece, proven at load
 	stages []stage
 	cuts   *cutFilter // nil if nothing can be proven
+	cache  *segmentCache
+	// cuttable says that text may be cut after newlines, unless, with slash, a
+	// '/' follows; see segments.go.
+	cuttable, slash bool
 
 	spm          bool
 	splitSpaces  bool // SentencePiece: every space begins a word (Metaspace)
@@ -51,22 +55,42 @@ type Tokenizer struct {
 // such; addSpecial adds what the model's post-processor adds (BOS, EOS).
 // Invalid UTF-8 is read as U+FFFD, one for each maximal invalid part.
 func (t *Tokenizer) Encode(dst []uint32, text string, addSpecial bool) []uint32 {
-	if !utf8.ValidString(text) {
-		text = string(appendLossy(nil, text))
-	}
+	text = validText(text)
 	e := t.encoders.Get().(*encoder)
 	e.dst = dst
+	e.around(text, addSpecial)
+	dst = e.dst
+	t.release(e)
+	return dst
+}
+
+// around encodes text with what addSpecial puts around it.
+func (e *encoder) around(text string, addSpecial bool) {
 	if addSpecial {
-		e.dst = append(e.dst, t.prefix...)
+		e.dst = append(e.dst, e.t.prefix...)
 	}
 	e.encode(text)
 	if addSpecial {
-		e.dst = append(e.dst, t.suffix...)
+		e.dst = append(e.dst, e.t.suffix...)
 	}
-	dst, e.dst = e.dst, nil
-	e.shrink()
+}
+
+// validText replaces what is no UTF-8.
+func validText(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	return string(appendLossy(nil, text))
+}
+
+// release puts e back, without the scratch memory that one huge word left.
+func (t *Tokenizer) release(e *encoder) {
+	const keep = 1 << 20
+	if cap(e.ids) > keep || cap(e.buf) > 4*keep || cap(e.piece) > 4*keep {
+		e.ids, e.next, e.prev, e.heap, e.buf, e.piece = nil, nil, nil, nil, nil, nil
+	}
+	e.dst, e.plan = nil, nil
 	t.encoders.Put(e)
-	return dst
 }
 
 // encode finds the added tokens of the raw text and encodes what lies between.
@@ -122,6 +146,15 @@ func (e *encoder) plain(s string, first bool) {
 		return
 	}
 	s = e.prefix(s, first)
+	if len(s) >= leastCached {
+		e.segments(s)
+		return
+	}
+	e.splitOrMerge(s)
+}
+
+// splitOrMerge encodes s as one text.
+func (e *encoder) splitOrMerge(s string) {
 	if e.t.spm {
 		e.encodeSPM(s)
 		return
@@ -151,14 +184,6 @@ func (e *encoder) split(s string, stages []stage) {
 		return
 	}
 	e.words(s, stage.scan, stage.fast)
-}
-
-// shrink gives back the scratch memory that one huge word left behind.
-func (e *encoder) shrink() {
-	const keep = 1 << 20
-	if cap(e.ids) > keep || cap(e.buf) > 4*keep || cap(e.piece) > 4*keep {
-		e.ids, e.next, e.prev, e.heap, e.buf, e.piece = nil, nil, nil, nil, nil, nil
-	}
 }
 
 // mergeable says whether id is a piece that merging can give.

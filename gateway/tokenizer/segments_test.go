@@ -1,0 +1,126 @@
+package tokenizer
+
+import (
+	"strings"
+	"sync"
+	"testing"
+)
+
+// uncached encodes without the segment cache: each text between added tokens is
+// one segment.
+func uncached(tok *Tokenizer, text string) []uint32 {
+	plain := Tokenizer{vocab: tok.vocab, merges: tok.merges, words: tok.words, stages: tok.stages, cuts: tok.cuts, spm: tok.spm,
+		splitSpaces: tok.splitSpaces, ignoreMerges: tok.ignoreMerges, byteFallback: tok.byteFallback, fuseUnknown: tok.fuseUnknown,
+		unknown: tok.unknown, byteID: tok.byteID, asciiID: tok.asciiID, unmergeable: tok.unmergeable, normalizer: tok.normalizer,
+		suspects: tok.suspects, raw: tok.raw, normalized: tok.normalized, cache: newSegmentCache()}
+	plain.encoders.New = func() any { return &encoder{t: &plain} }
+	return plain.Encode(nil, text, false)
+}
+
+// longText is many lines, so that there is much to cut.
+func longText(r interface{ IntN(int) int }, lines []string) string {
+	var b strings.Builder
+	for b.Len() < 60_000 {
+		b.WriteString(lines[r.IntN(len(lines))])
+		b.WriteString([]string{"\n", "\n\n", "\r\n", " \n ", "\n/", "\n\t", ";\n", "<s>", " "}[r.IntN(9)])
+	}
+	return b.String()
+}
+
+// Neither cutting into segments, nor the cache, nor encoding segments in
+// parallel changes an id.
+func TestSegmentsChangeNothing(t *testing.T) {
+	r := seeded(t)
+	for name, model := range golden(t).Models {
+		t.Run(name, func(t *testing.T) {
+			tok, err := LoadJSON(model.Tokenizer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := make([]string, 40)
+			for i := range lines {
+				lines[i] = randomText(r, nil)
+			}
+			for range 3 * effort(t) {
+				text := longText(r, lines)
+				want := uncached(tok, text)
+				for _, pass := range []string{"cold", "warm"} {
+					if d := difference(tok.Encode(nil, text, false), want); d != "" {
+						t.Fatalf("%s: %s", pass, d)
+					}
+				}
+				var wg sync.WaitGroup
+				got := tok.EncodeParallel(nil, text, false, 4, wg.Go, wg.Wait)
+				if d := difference(got, want); d != "" {
+					t.Fatalf("parallel: %s", d)
+				}
+			}
+		})
+	}
+}
+
+// Every cut that is said to be exact is: the parts' ids are the whole's.
+func TestEveryNewlineCutIsExact(t *testing.T) {
+	r := seeded(t)
+	for name, model := range golden(t).Models {
+		tok, err := LoadJSON(model.Tokenizer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !tok.cuttable {
+			continue
+		}
+		e := &encoder{t: tok}
+		encode := func(s string) []uint32 {
+			e.dst = nil
+			if s != "" {
+				e.splitOrMerge(s)
+			}
+			return e.dst
+		}
+		for range 300 * effort(t) {
+			text := randomText(r, nil) + "\n" + randomText(r, nil)
+			whole := encode(text)
+			for i := 1; i < len(text); i++ {
+				if text[i-1] == '\n' && tok.cutAfterNewline(text, i) {
+					if d := difference(append(encode(text[:i]), encode(text[i:])...), whole); d != "" {
+						t.Fatalf("%s: %q cut at %d: %s", name, text, i, d)
+					}
+				}
+			}
+		}
+	}
+}
+
+// An edit in the middle of a long text leaves most segments as they were.
+func TestCutsFallIntoPlaceAfterAnEdit(t *testing.T) {
+	r := seeded(t)
+	tok, err := LoadJSON(golden(t).Models["bytes-deepseek"].Tokenizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for b.Len() < 200_000 {
+		b.WriteString(randomText(r, nil) + "\nx")
+	}
+	segments := func(s string) map[string]bool {
+		set := map[string]bool{}
+		for s != "" {
+			end := tok.nextCut(s)
+			set[s[:end]] = true
+			s = s[end:]
+		}
+		return set
+	}
+	text := b.String()
+	before, after := segments(text), segments(text[:100]+"an edit\n"+text[100:])
+	kept := 0
+	for s := range after {
+		if before[s] {
+			kept++
+		}
+	}
+	if kept < len(after)*3/4 {
+		t.Errorf("%d of %d segments survived an edit near the start", kept, len(after))
+	}
+}
