@@ -76,6 +76,28 @@ func TestADispatchersFailureTakesAWorkerOutAtOnce(t *testing.T) {
 	eventually(t, "the worker to be back again", w.Ready)
 }
 
+// A probe that was under way when a dispatcher saw the engine fail proves
+// nothing; the next one does.
+func TestAnOldProbeDoesNotOverruleAFailure(t *testing.T) {
+	e := startEngine(t)
+	f, s := startFleet(t, newIndex(t), nil)
+	s <- []workers.Info{{ID: "w0", URL: e.url()}}
+	w := ready(t, f, "w0")
+	gate := make(chan struct{})
+	e.healthGate.Store(&gate)
+	eventually(t, "a probe under way", func() bool { return e.gated.Load() == 1 })
+	w.ReportFailure(syscall.ECONNREFUSED)
+	next := make(chan struct{})
+	e.healthGate.Store(&next)
+	close(gate)
+	eventually(t, "the probe after it", func() bool { return e.gated.Load() == 2 })
+	if w.Ready() {
+		t.Error("back in service by a probe from before the failure")
+	}
+	close(next)
+	eventually(t, "the worker to be back", w.Ready)
+}
+
 func TestAWorkerThatVanishesFromDiscovery(t *testing.T) {
 	e, gone := startEngine(t), startEngine(t)
 	x := newIndex(t)
@@ -116,7 +138,9 @@ func TestAWorkerThatMovesIsStartedAnew(t *testing.T) {
 	other.prompt(3, 4)
 	eventually(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
 	s <- []workers.Info{{ID: "w0", URL: other.url()}}
-	eventually(t, "the new address", func() bool { return f.Worker("w0") != w && x.count("w0", kv.GPU) >= 0 && x.of("w0").equal(other.holds()) })
+	eventually(t, "the new address", func() bool {
+		return f.Worker("w0") != w && x.count("w0", kv.GPU) >= 0 && x.of("w0").equal(other.holds())
+	})
 }
 
 func TestASilentWorkerRaisesTheAlarm(t *testing.T) {

@@ -161,8 +161,10 @@ type engine struct {
 	srv  *http.Server
 	pub  *events.Publisher
 
-	noEvents atomic.Bool
-	queries  atomic.Uint64 // prompt tokens
+	noEvents   atomic.Bool
+	healthGate atomic.Pointer[chan struct{}] // /health answers once it is closed
+	gated      atomic.Int32                  // probes that wait for that
+	queries    atomic.Uint64                 // prompt tokens
 
 	mu   sync.Mutex
 	held map[kv.Hash]kv.Hash // its gpu blocks and their parents
@@ -189,7 +191,12 @@ func (e *engine) serve(l net.Listener) {
 	}
 	pub := e.pub
 	mux := http.NewServeMux()
-	mux.HandleFunc("/health", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/health", func(http.ResponseWriter, *http.Request) {
+		if gate := e.healthGate.Load(); gate != nil {
+			e.gated.Add(1)
+			<-*gate
+		}
+	})
 	mux.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"data":[{"id":"tiny","max_model_len":64}]}`)
 	})

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -145,6 +146,39 @@ func TestReaderNoticesARestartedEngine(t *testing.T) {
 	hashes := publish(t, q, 11, 20)
 	f.holds(hashes...)
 	f.wait("the restart", func(s ReaderStats) bool { return s.Restarts == 1 && s.Connected })
+}
+
+// Behind a proxy the connection outlives the engine.
+func TestReaderNoticesARestartBehindAProxy(t *testing.T) {
+	l, err := zmtp.Listen("tcp://127.0.0.1:0", zmtp.Pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := follow(t, Source{Endpoint: l.Endpoint()})
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	send := func(seq uint64, n int) kv.Hash {
+		t.Helper()
+		batch, h := prompt(n)
+		var payload bytes.Buffer
+		if err := appendBatch(&payload, batch); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Send(nil, binary.BigEndian.AppendUint64(nil, seq), payload.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	f.holds(send(0, 1), send(1, 2), send(2, 3))
+	f.holds(send(0, 4), send(1, 5))
+	f.wait("the restart", func(s ReaderStats) bool { return s.Restarts == 1 && s.Duplicates == 0 && s.Connected })
 }
 
 func TestReaderResumesAfterABrokenConnection(t *testing.T) {
