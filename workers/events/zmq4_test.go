@@ -25,16 +25,7 @@ func TestPublisherServesAnotherZeroMQ(t *testing.T) {
 	if err := sub.SetOption(zmq4.OptionSubscribe, "kv@"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the subscription", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for s := range p.subs {
-			if s.topics["kv@"] {
-				return true
-			}
-		}
-		return false
-	}, func() any { return p.Stats() })
+	subscribed(t, p, "kv@")
 	publish(t, p, 1, 3)
 	for seq := range uint64(3) {
 		m, err := sub.Recv()
