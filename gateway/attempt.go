@@ -107,6 +107,7 @@ func (x *exchange) engineFault(p *placement, resp *http.Response) (error, bool) 
 	if errors.As(err, &e) && e.Code == CodeUpstreamFailed {
 		if message := errorMessage(readSome(resp.Body)); message != "" {
 			e.Message += ": " + message
+			e.quotes = true
 		}
 	}
 	return err, false
@@ -115,7 +116,7 @@ func (x *exchange) engineFault(p *placement, resp *http.Response) (error, bool) 
 // refusal passes an engine's 4xx on, in OpenAI's form: as it is, if it has it.
 func (x *exchange) refusal(resp *http.Response) error {
 	body := readSome(resp.Body)
-	e := fail(CodeUpstreamRefused, "", "%s", errorMessage(body))
+	e := fail(CodeUpstreamRefused, "", "%s", errorMessage(body)).quoting()
 	e.Upstream = resp.StatusCode
 	if retry := resp.Header.Get("Retry-After"); retry != "" {
 		x.w.Header().Set("Retry-After", retry)

@@ -107,6 +107,9 @@ type Error struct {
 	cause error
 	// sent is set when the client has its answer already.
 	sent bool
+	// quotes is set when the message has words of the client, its template or an
+	// engine, which may quote the prompt: it is not logged.
+	quotes bool
 }
 
 func fail(code Code, param, format string, args ...any) *Error {
@@ -115,6 +118,11 @@ func fail(code Code, param, format string, args ...any) *Error {
 
 func (e *Error) because(cause error) *Error {
 	e.cause = cause
+	return e
+}
+
+func (e *Error) quoting() *Error {
+	e.quotes = true
 	return e
 }
 
@@ -128,6 +136,17 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("%s: %s: %v", e.Code, e.Message, e.cause)
 	}
 	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// forLog is the error without what must not be logged.
+func (e *Error) forLog() string {
+	switch {
+	case !e.quotes:
+		return e.Error()
+	case e.cause != nil:
+		return fmt.Sprintf("%s: %v", e.Code, e.cause)
+	}
+	return string(e.Code)
 }
 
 func (e *Error) Unwrap() error { return e.cause }

@@ -121,13 +121,21 @@ func (x *exchange) run() error {
 	if x.q.stream {
 		x.expect(g.c.Limits.FirstByte)
 	}
-	ctx, span := g.c.Tracer.Start(x.ctx, "kvasir.tokenize")
-	x.prompt, err = g.tokenize(ctx, x.q)
-	span.End()
-	if err != nil {
+	if err := x.readPrompt(); err != nil {
 		return err
 	}
 	return x.dispatch()
+}
+
+// readPrompt turns the prompt into tokens.
+func (x *exchange) readPrompt() (err error) {
+	ctx, span := x.g.c.Tracer.Start(x.ctx, "kvasir.tokenize")
+	defer span.End()
+	if x.prompt, err = x.g.tokenize(ctx, x.q); err != nil {
+		return err
+	}
+	x.entry.update(func(r *Record) { r.Tokens, r.TokensFrom = x.prompt.total, x.prompt.from })
+	return nil
 }
 
 // expect cancels the request unless it is called again, or the request ends,
@@ -162,10 +170,10 @@ func (x *exchange) dispatch() (err error) {
 		}
 		x.g.metrics.retries.WithLabelValues(x.q.model).Inc()
 		x.entry.update(func(r *Record) {
-			r.Failed = append(r.Failed, FailedAttempt{Worker: p.worker.ID(), Why: err.Error()})
+			r.Failed = append(r.Failed, FailedAttempt{Worker: p.worker.ID(), Why: asError(err).forLog()})
 			r.Onboard = nil
 		})
-		x.log.Warn("trying another worker", "failed", p.worker.ID(), "error", err)
+		x.log.Warn("trying another worker", "failed", p.worker.ID(), "error", asError(err).forLog())
 	}
 }
 
@@ -268,7 +276,7 @@ func (x *exchange) access(r *Record, err error) {
 		if r.Status >= 500 {
 			level = slog.LevelWarn
 		}
-		attrs = append(attrs, slog.Any("error", err))
+		attrs = append(attrs, slog.String("error", asError(err).forLog()))
 	}
 	x.log.LogAttrs(x.ctx, level, "request", attrs...)
 }

@@ -57,11 +57,16 @@ func TestTheClientsTraceReachesTheEngineWithoutATracer(t *testing.T) {
 func TestNoPromptTextIsKept(t *testing.T) {
 	s := newSetting(t, 1, nil)
 	ok := s.post("/v1/chat/completions", secretBody)
-	s.engines[0].does(func(w http.ResponseWriter, _ *http.Request, _ []byte) bool { w.WriteHeader(500); return true })
-	s.post("/v1/chat/completions", secretBody)
+	for _, status := range []int{400, 500} {
+		s.engines[0].does(func(w http.ResponseWriter, _ *http.Request, body []byte) bool {
+			s.engines[0].refuse(w, status, "I dislike "+string(body))
+			return true
+		})
+		s.post("/v1/chat/completions", secretBody)
+	}
 	s.post("/v1/chat/completions", strings.Replace(secretBody, `"user"`, `7`, 1))
 	s.record(ok.header.Get("X-Request-Id"))
-	eventually(t, "three access lines", func() bool { return strings.Count(s.logs.String(), "msg=request") == 3 })
+	eventually(t, "four access lines", func() bool { return strings.Count(s.logs.String(), "msg=request") == 4 })
 	for where, text := range map[string]string{
 		"the log": s.logs.String(), "the metrics": string(s.get("/metrics").body), "the decisions": string(s.get("/kvasir/v1/decisions").body),
 	} {

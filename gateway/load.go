@@ -68,11 +68,13 @@ func (ls *loads) of(w kv.WorkerID, s *workers.Stats, rates *router.Rates, ledger
 		load.FreeKVShare = max(0, 1-s.KVUsage)
 	}
 	ownRequests, ownQueuedMS := ls.most(w, load, s.At.Add(-reportSpan))
-	if others := s.Running + s.Waiting - ownRequests; others > 0 {
-		waiting := min(others, s.Waiting)
-		load.Waiting += waiting
-		load.Running += others - waiting
+	others := s.Running + s.Waiting - ownRequests
+	if others <= 0 {
+		return load
 	}
+	waiting := min(others, s.Waiting)
+	load.Waiting += waiting
+	load.Running += others - waiting
 	if s.QueuedPrefillTokens > 0 && rates.PrefillPerTokenMS > 0 {
 		queuedMS := rates.PrefillPerTokenMS*float64(s.QueuedPrefillTokens) - ownQueuedMS
 		queuedMS = max(0, queuedMS-milliseconds(now.Sub(s.At))) // the worker did not stand still

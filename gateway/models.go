@@ -157,7 +157,7 @@ func (ms *models) check(name string) error {
 	if list == "" {
 		list = "none yet"
 	}
-	return fail(CodeModelNotFound, "model", "the model %q does not exist; available: %s", name, list)
+	return fail(CodeModelNotFound, "model", "the model %.100q does not exist; available: %s", name, list).quoting()
 }
 
 // contexts remembers each engine's context length.

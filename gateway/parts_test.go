@@ -143,7 +143,8 @@ func TestLoadCountsNobodyTwice(t *testing.T) {
 	ls.note("w", ledger, now)
 	ledger.Done("a", now)
 	now = now.Add(100 * time.Millisecond)
-	want("our own ended after the report was made", report(1, 0, 100, 200*time.Millisecond), 0, 0, 100-100)
+	want("our own ended after the report was made", report(1, 0, 100, 200*time.Millisecond), 0, 0, 0)
+	want("whatever was left of its prefill", report(1, 0, 500, 200*time.Millisecond), 0, 0, 0)
 	now = now.Add(3 * time.Second)
 	want("a report long after ours ended", report(1, 0, 50, 0), 1, 0, 50)
 	if l := ls.of("w", report(0, 0, 0, 0), &rates, ledger, now); l.FreeKVShare != 0.75 {

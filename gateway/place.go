@@ -135,7 +135,7 @@ func (x *exchange) decide(ready []*workers.Worker, chosen func(*router.Decision,
 	d := g.choose(req, ready, candidates, chosen)
 	g.metrics.decide.Observe(g.c.Now().Sub(began).Seconds())
 	x.entry.update(func(r *Record) {
-		r.Tokens, r.TokensFrom, r.BlockSize = x.prompt.total, x.prompt.from, blockSize
+		r.BlockSize = blockSize
 		r.Policy, r.Seed, r.Why, r.Chosen = d.Policy, d.Seed, d.Why, d.Worker()
 		r.Candidates = make([]Candidate, len(candidates))
 		for i := range candidates {

@@ -142,10 +142,10 @@ func renderChat(l *language, q *inference, now clock) (text, reason string, err 
 	case errors.Is(err, chattemplate.ErrUnsupportedContent):
 		return "", reasonMultimodal, nil
 	case errors.As(err, &invalid):
-		return "", "", fail(CodeInvalidMessages, invalid.Param, "%v", invalid.Err)
+		return "", "", fail(CodeInvalidMessages, invalid.Param, "%v", invalid.Err).quoting()
 	case errors.As(err, &broken) && broken.Kind == raised:
 		// The template's own words for the client.
-		return "", "", fail(CodeInvalidMessages, "messages", "the model's chat template refused the messages: %s", broken.Message)
+		return "", "", fail(CodeInvalidMessages, "messages", "the model's chat template refused the messages: %s", broken.Message).quoting()
 	}
 	// A template that we can't run: the engine may, or will say why not.
 	return "", reasonTemplate, nil

@@ -114,11 +114,45 @@ func (g *Gateway) showIndex(c *gin.Context) {
 	})
 }
 
-// tierView is one tier of one worker's block manager.
+// tierView is one tier of one worker's block manager: what is in it, and the
+// link that brings blocks up from it.
 type tierView struct {
-	Tier kv.Tier           `json:"tier"`
-	Use  workers.TierStats `json:"use"`
-	Link workers.LinkStats `json:"link"`
+	Tier      kv.Tier   `json:"tier"`
+	Capacity  int       `json:"capacity"`
+	Free      int       `json:"free"`
+	Committed int       `json:"committed"`
+	Leased    int       `json:"leased"`
+	Hits      uint64    `json:"hits"`
+	Misses    uint64    `json:"misses"`
+	Stored    uint64    `json:"stored"`
+	Evicted   uint64    `json:"evicted"`
+	Corrupt   uint64    `json:"corrupt"`
+	Up        *linkView `json:"up,omitempty"`
+}
+
+type linkView struct {
+	Usable         bool    `json:"usable"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	LatencyMS      float64 `json:"latency_ms"`
+	QueuedBytes    int64   `json:"queued_bytes"`
+	Blocks         uint64  `json:"blocks"`
+	Bytes          uint64  `json:"bytes"`
+	Errors         uint64  `json:"errors"`
+	Dropped        uint64  `json:"dropped"`
+}
+
+func viewTier(t kv.Tier, s workers.TierStats, l workers.LinkStats) tierView {
+	v := tierView{
+		Tier: t, Capacity: s.Capacity, Free: s.Free, Committed: s.Committed, Leased: s.Leased,
+		Hits: s.Hits, Misses: s.Misses, Stored: s.Stored, Evicted: s.Evicted, Corrupt: s.Corrupt,
+	}
+	if l != (workers.LinkStats{}) {
+		v.Up = &linkView{
+			Usable: l.Up, BytesPerSecond: l.BytesPerSecond, LatencyMS: milliseconds(l.Latency), QueuedBytes: l.QueuedBytes,
+			Blocks: l.Blocks, Bytes: l.Bytes, Errors: l.Errors, Dropped: l.Dropped,
+		}
+	}
+	return v
 }
 
 func (g *Gateway) listTiers(c *gin.Context) {
@@ -134,7 +168,7 @@ func (g *Gateway) listTiers(c *gin.Context) {
 		v := view{Worker: w.ID(), BlockBytes: s.BlockBytes, SharedStore: s.SharedStore, Tiers: []tierView{}}
 		for t := range kv.NumTiers {
 			if s.Tiers[t] != (workers.TierStats{}) || s.Links[t] != (workers.LinkStats{}) {
-				v.Tiers = append(v.Tiers, tierView{Tier: t, Use: s.Tiers[t], Link: s.Links[t]})
+				v.Tiers = append(v.Tiers, viewTier(t, s.Tiers[t], s.Links[t]))
 			}
 		}
 		views = append(views, v)
@@ -165,7 +199,7 @@ func (g *Gateway) explain(c *gin.Context) error {
 	if err := g.models.check(x.q.model); err != nil {
 		return err
 	}
-	if x.prompt, err = g.tokenize(x.ctx, x.q); err != nil {
+	if err := x.readPrompt(); err != nil {
 		return err
 	}
 	ready, err := x.candidates()
