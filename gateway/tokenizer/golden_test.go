@@ -17,6 +17,10 @@ type goldenFile struct {
 		Tokenizer json.RawMessage
 		Cases     []goldenCase
 	}
+	Ranks struct {
+		File  string
+		Cases [][2]json.RawMessage // text, ids
+	}
 }
 
 // goldenCase is [text or null, ids, ids with special tokens, text of the ids,
@@ -118,5 +122,31 @@ func TestModelsAreHuggingFaces(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRankFilesAreTiktokens(t *testing.T) {
+	ranks := golden(t).Ranks
+	d, err := parseRanks([]byte(ranks.File), patternO200K)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := d.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range ranks.Cases {
+		var text string
+		var want []uint32
+		if json.Unmarshal(c[0], &text) != nil || json.Unmarshal(c[1], &want) != nil {
+			t.Fatalf("bad case %s", c)
+		}
+		got := tok.Encode(nil, text, false)
+		if d := difference(got, want); d != "" {
+			t.Errorf("%q: %s", text, d)
+		}
+		if back := string(tok.Decode(nil, got, false)); back != text {
+			t.Errorf("%q came back as %q", text, back)
+		}
 	}
 }

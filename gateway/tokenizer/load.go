@@ -13,56 +13,42 @@ import (
 // use is a tenth of it.
 const maxFileBytes = 512 << 20
 
-// Load reads a model's tokenizer: a folder with tokenizer.json and what stands
-// beside it (tokenizer_config.json, generation_config.json,
-// special_tokens_map.json, chat_template.jinja), such a tokenizer.json, or a
-// .gguf file. A tokenizer.json of another name stands alone; it may be gzipped.
+// Load reads a model's tokenizer: its folder (tokenizer.json, else tekken.json,
+// tiktoken.model of Kimi K2 or a .gguf file; and beside it tokenizer_config.json,
+// generation_config.json, config.json, special_tokens_map.json and
+// chat_template.jinja), a tokenizer.json in such a folder, a .gguf file, or
+// cl100k_base.tiktoken and o200k_base.tiktoken. A file of any other name is read
+// as a tokenizer.json that stands alone; it may be gzipped.
 func Load(path string) (*Tokenizer, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
-	t, err := load(path, info.IsDir())
+	var d *definition
+	switch {
+	case info.IsDir():
+		d, err = loadFolder(path)
+	case filepath.Base(path) == "tokenizer.json":
+		d, err = loadFolder(filepath.Dir(path))
+	default:
+		d, err = loadFile(path)
+	}
+	var t *Tokenizer
+	if err == nil {
+		t, err = d.build()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer %s: %w", path, err)
 	}
 	return t, nil
 }
 
-func load(path string, isDir bool) (*Tokenizer, error) {
-	switch {
-	case isDir:
-		return loadFolder(path)
-	case filepath.Base(path) == "tokenizer.json":
-		return loadFolder(filepath.Dir(path))
-	}
-	if strings.HasSuffix(path, ".gguf") {
-		d, err := loadGGUF(path)
-		if err != nil {
-			return nil, err
-		}
-		return d.build()
-	}
-	b, err := readFile(path)
+func loadFolder(dir string) (*definition, error) {
+	d, err := loadDefinition(dir)
 	if err != nil {
 		return nil, err
 	}
-	return LoadJSON(b)
-}
-
-func loadFolder(dir string) (*Tokenizer, error) {
-	b, err := readFile(filepath.Join(dir, "tokenizer.json"))
-	if err != nil {
-		return nil, err
-	}
-	d, err := parseHF(b)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.configure(dir); err != nil {
-		return nil, err
-	}
-	return d.build()
+	return d, d.configure(dir)
 }
 
 // readFile reads a file, unzipping one that is named .gz.

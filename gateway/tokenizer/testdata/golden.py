@@ -1,11 +1,13 @@
 """Writes golden.json.gz: small tokenizers and what Hugging Face's library does with them.
 
-Usage: golden.py > golden.json.gz, with tokenizers==0.23.2 installed. "splits"
+Usage: golden.py > golden.json.gz, with tokenizers==0.23.2 and tiktoken==0.14.0 installed. "splits"
 has, for every split pattern with a hand-written scanner, texts and their
 pieces. "models" has tokenizers trained here on a few hundred lines, with texts,
-their ids without and with special tokens, and the text of the ids.
+their ids without and with special tokens, and the text of the ids. "ranks" has
+tiktoken's ids of a small rank file.
 """
-import gzip, json, random, sys
+import base64, gzip, json, random, sys
+import tiktoken
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 rng = random.Random(16)
@@ -130,5 +132,18 @@ models_ = {
         pre=pre_tokenizers.Metaspace(prepend_scheme=scheme, split=split), decoder=decoders.Metaspace(prepend_scheme=scheme, split=split), added=FLAGS[:2])
         for scheme in ("always", "first", "never") for split in (True, False)},
 }
-out = json.dumps({"splits": splits, "models": models_}, ensure_ascii=False, separators=(",", ":"))
+
+# Pieces of random bytes as well, so that some cannot be reached by merging.
+pieces = [bytes([b]) for b in range(256)]
+seen = set(pieces)
+for _ in range(600):
+    piece = rng.choice(["the", " the", "hello", " world", "日本", "é", "12", "  ", "\n\n", "ing", "你"]).encode()
+    piece = rng.choice([piece, rng.choice(pieces) + rng.choice(pieces), rng.choice(pieces) + piece, piece[: rng.randint(1, len(piece))]])
+    if len(piece) < 12 and piece not in seen:
+        seen.add(piece)
+        pieces.append(piece)
+texts = [sample() for _ in range(150)] + ["the hello world the日本é 12 ing"]
+enc = tiktoken.Encoding("small", pat_str=PATTERNS["o200k"][0], mergeable_ranks={p: i for i, p in enumerate(pieces)}, special_tokens={})
+ranks = {"file": "".join(f"{base64.b64encode(p).decode()} {i}\n" for i, p in enumerate(pieces)), "cases": [[t, enc.encode_ordinary(t)] for t in texts]}
+out = json.dumps({"splits": splits, "models": models_, "ranks": ranks}, ensure_ascii=False, separators=(",", ":"))
 sys.stdout.buffer.write(gzip.compress(out.encode("utf-8"), 9, mtime=0))
