@@ -144,7 +144,7 @@ func (p *Pool) reserve(n int) ([]policy.Slot, error) {
 	if n > p.table.Available() {
 		return nil, ErrFull
 	}
-	slots := make([]policy.Slot, 0, n)
+	slots := make([]policy.Slot, 0, max(n, 0))
 	var gone []kv.Hash
 	for len(slots) < n {
 		s, ok := p.table.Fill()
