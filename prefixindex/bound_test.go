@@ -57,7 +57,7 @@ func TestRandomBounded(t *testing.T) {
 	w.start(x, n)
 	for i := range 20_000 {
 		w.step(x, n)
-		p := w.prompts[w.rng.IntN(max(1, len(w.prompts)))]
+		p := w.prompts[w.rng.IntN(len(w.prompts))]
 		x.Match(m, p[1:])
 		for _, id := range w.workers {
 			if got, want := blocksOf(m.Spans(id)), blocksOf(n.spans(id, p[1:])); got > want {

@@ -46,6 +46,7 @@ func newWorld(seed uint64, workers, limit, longest int) *world {
 	for i := range workers {
 		w.workers = append(w.workers, kv.WorkerID(fmt.Sprintf("w%d", i)))
 	}
+	w.prompt()
 	return w
 }
 
@@ -175,7 +176,7 @@ func TestRandom(t *testing.T) {
 			w.start(x, n)
 			for i := range steps(c.steps) {
 				w.step(x, n)
-				w.agree(t, x, n, m, w.prompts[w.rng.IntN(max(1, len(w.prompts)))])
+				w.agree(t, x, n, m, w.prompts[w.rng.IntN(len(w.prompts))])
 				if i%997 == 0 {
 					x.check(t)
 				}

@@ -80,9 +80,8 @@ type Rates struct {
 
 // PrefillMS predicts the time to compute the last tokens of a prompt of context
 // tokens in all, the others being in the KV cache.
-func (r Rates) PrefillMS(tokens, context int) float64 {
-	m := float64(tokens)
-	return r.PrefillBaseMS + r.PrefillPerTokenMS*m + r.PrefillPerTokenContextMS*attended(tokens, context)
+func (r *Rates) PrefillMS(tokens, context int) float64 {
+	return r.PrefillBaseMS + r.PrefillPerTokenMS*float64(tokens) + r.PrefillPerTokenContextMS*attended(tokens, context)
 }
 
 // attended is the number of (computed token, token it attends to) pairs when
