@@ -7,10 +7,15 @@ const noMerge = 1<<64 - 1
 type mergeTable struct {
 	slots []mergeSlot
 	shift uint
+	// maybe has a bit set for every pair that merges, by its hash. Most pairs
+	// that are asked for do not, and it fits the cache where slots do not.
+	maybe [1 << maybeBits / 64]uint64
 	// bytes holds the pairs of single bytes, where every word starts; nil for
 	// SentencePiece.
 	bytes []uint64
 }
+
+const maybeBits = 21
 
 type mergeSlot struct{ pair, merged uint64 }
 
@@ -26,9 +31,11 @@ func newMergeTable(n int) *mergeTable {
 	return m
 }
 
-func (m *mergeTable) slot(pair uint64) *mergeSlot {
+func hashPair(pair uint64) uint64 { return pair * 0x9E3779B97F4A7C15 }
+
+func (m *mergeTable) slot(pair, hash uint64) *mergeSlot {
 	mask := uint64(len(m.slots) - 1)
-	for i := pair * 0x9E3779B97F4A7C15 >> m.shift; ; i = (i + 1) & mask {
+	for i := hash >> m.shift; ; i = (i + 1) & mask {
 		if s := &m.slots[i&mask]; s.pair == pair || s.pair == noMerge {
 			return s
 		}
@@ -38,15 +45,21 @@ func (m *mergeTable) slot(pair uint64) *mergeSlot {
 // add lets a later rule for the same pair win, as a hash map does.
 func (m *mergeTable) add(left, right, merged, rank uint32) {
 	pair := uint64(left)<<32 | uint64(right)
-	*m.slot(pair) = mergeSlot{pair, uint64(rank)<<32 | uint64(merged)}
+	hash := hashPair(pair)
+	*m.slot(pair, hash) = mergeSlot{pair, uint64(rank)<<32 | uint64(merged)}
+	m.maybe[hash>>(64-maybeBits)>>6] |= 1 << (hash >> (64 - maybeBits) & 63)
 }
 
 func (m *mergeTable) find(left, right uint32) uint64 {
-	s := m.slot(uint64(left)<<32 | uint64(right))
-	if s.pair == noMerge {
+	pair := uint64(left)<<32 | uint64(right)
+	hash := hashPair(pair)
+	if m.maybe[hash>>(64-maybeBits)>>6]>>(hash>>(64-maybeBits)&63)&1 == 0 {
 		return noMerge
 	}
-	return s.merged
+	if s := m.slot(pair, hash); s.pair == pair {
+		return s.merged
+	}
+	return noMerge
 }
 
 // maxScanned is the longest word whose next merge is found by scanning; beyond
