@@ -88,16 +88,23 @@ func (m *Manager) saveToHost(l *link, j *job) outcome {
 	if !m.cpu.advertise && !m.waitForRoom(func() bool { return m.offloadLeases < m.maxOffloadLeases() }) {
 		return dropped
 	}
+	for m.gpu.starved > 0 {
+		m.room.Wait()
+	}
 	s, ok := m.gpu.table.Find(j.block.Hash)
 	if !ok {
 		return dropped // evicted before its turn came
 	}
-	src := m.gpu.lease(s)
-	defer src.release()
 	slots, err := m.cpu.reserve(1)
 	if err != nil {
 		return dropped
 	}
+	src := m.gpu.lease(s)
+	m.gpu.copying++
+	defer func() {
+		m.gpu.copying--
+		src.release()
+	}()
 	return m.copyInto(l, j, src, m.cpu, slots[0])
 }
 

@@ -56,13 +56,13 @@ func onDisk(t *testing.T, change func(*Config), prompts ...[]kv.Block) (*Manager
 	m := open(t, c)
 	g := &gate{diskStore: m.disk.store, passed: make(chan struct{})}
 	m.disk.store = g
-	t.Cleanup(sync.OnceFunc(func() { // before the manager closes
+	t.Cleanup(func() { // before the manager closes
 		select {
 		case <-g.passed:
 		default:
 			close(g.passed)
 		}
-	}))
+	})
 	return m, g
 }
 
@@ -268,13 +268,15 @@ func TestOffloadNeverMakesTheEngineWait(t *testing.T) {
 	m, g := onDisk(t, func(c *Config) { c.CPUBytes = 4 * testStride })
 	slow := &slowWriter{diskStore: g.diskStore, passed: make(chan struct{})}
 	m.disk.store = slow
+	pass := sync.OnceFunc(func() { close(slow.passed) })
+	t.Cleanup(pass) // before the manager closes
 	for id := range 200 {
 		if _, ok := compute(t, m, prompt(id, 16)); !ok {
 			t.Fatal("the gpu pool was full")
 		}
 	}
 	check(t, m)
-	close(slow.passed)
+	pass()
 	settle(t, m)
 	lost := linkStats(t, m, kv.GPU, kv.CPU).Dropped + linkStats(t, m, kv.CPU, kv.Disk).Dropped
 	if lost == 0 {

@@ -20,6 +20,8 @@ type Pool struct {
 	mem       *host.Memory
 	table     *policy.Table
 	advertise bool // false for a staging pool
+	copying   int  // leases that offloads hold while they copy a block out
+	starved   int  // callers of Reserve that wait for one of those
 }
 
 // Filling is a slot with one writer: its holder. It ends with a Commit that
@@ -59,10 +61,18 @@ func (p *Pool) Available() int {
 }
 
 // Reserve gets n slots to fill, or none and ErrFull. To free slots it evicts
-// the least recently used unleased blocks, suffix before prefix.
+// the least recently used unleased blocks, suffix before prefix. It waits only
+// where the block that an offload is copying right now makes the difference, and
+// then no further offload begins before it has its slots.
 func (p *Pool) Reserve(n int) ([]*Filling, error) {
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
+	for p.copying > 0 && n > p.table.Available() && n <= p.table.Available()+p.copying {
+		p.starved++
+		p.m.room.Wait()
+		p.starved--
+		p.m.room.Broadcast() // offloads may go on
+	}
 	slots, err := p.reserve(n)
 	if err != nil {
 		return nil, err
