@@ -56,3 +56,21 @@ func BenchmarkEncodeCold(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkLoad builds a tokenizer from the bytes of its tokenizer.json.
+func BenchmarkLoad(b *testing.B) {
+	for _, name := range []string{"qwen", "gptoss", "phi3"} {
+		b.Run(name, func(b *testing.B) {
+			file, err := readFile(shared(b, name))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := LoadJSON(file); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -13,7 +13,7 @@ const none = math.MaxUint32
 type vocab struct {
 	text  []byte
 	spans []span   // by id; a hole is empty
-	slots []uint32 // open addressing: id of the piece, or none
+	slots []uint64 // open addressing: high half of the piece's hash, id; or none
 	count int
 	seed  maphash.Seed
 }
@@ -32,24 +32,28 @@ func (v *vocab) grow(n int) {
 	for size < 2*n {
 		size *= 2
 	}
-	v.slots = make([]uint32, size)
+	v.slots = make([]uint64, size)
 	for i := range v.slots {
 		v.slots[i] = none
 	}
 	for id, s := range v.spans {
 		if s.size > 0 {
-			v.slots[v.slot(v.bytes(uint32(id)))] = uint32(id)
+			i, tag := v.slot(v.bytes(uint32(id)))
+			v.slots[i] = tag | uint64(id)
 		}
 	}
 }
 
-// slot is where piece is, or where it would go.
-func (v *vocab) slot(piece []byte) int {
+// slot is where piece is, or where it would go, and the high half of its hash,
+// which spares most looks at the text of other pieces.
+func (v *vocab) slot(piece []byte) (i int, tag uint64) {
 	mask := len(v.slots) - 1
-	for i := int(maphash.Bytes(v.seed, piece)) & mask; ; i = (i + 1) & mask {
-		id := v.slots[i]
-		if id == none || string(v.bytes(id)) == string(piece) {
-			return i
+	hash := maphash.Bytes(v.seed, piece)
+	tag = hash &^ none
+	for i = int(hash) & mask; ; i = (i + 1) & mask {
+		s := v.slots[i]
+		if uint32(s) == none || s&^none == tag && string(v.bytes(uint32(s))) == string(piece) {
+			return i, tag
 		}
 	}
 }
@@ -66,17 +70,20 @@ func (v *vocab) add(piece []byte, id uint32) {
 	if v.count*2 >= len(v.slots) {
 		v.grow(2 * v.count)
 	}
-	i := v.slot(piece)
-	if v.slots[i] == none {
+	i, tag := v.slot(piece)
+	if uint32(v.slots[i]) == none {
 		v.count++
 	}
 	v.spans[id] = span{uint32(len(v.text)), uint32(len(piece))}
 	v.text = append(v.text, piece...)
-	v.slots[i] = id
+	v.slots[i] = tag | uint64(id)
 }
 
 // id finds a piece; none if it is not there.
-func (v *vocab) id(piece []byte) uint32 { return v.slots[v.slot(piece)] }
+func (v *vocab) id(piece []byte) uint32 {
+	i, _ := v.slot(piece)
+	return uint32(v.slots[i])
+}
 
 // bytes is the text of id, empty for a hole.
 func (v *vocab) bytes(id uint32) []byte {
