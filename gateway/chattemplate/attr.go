@@ -26,6 +26,7 @@ func (r *renderer) getAttr(obj Value, name string) Value {
 // getItem is obj[key]: an item first, then an attribute if key is text.
 func (r *renderer) getItem(obj, key Value) Value {
 	failIfUndefined(obj)
+	r.scanKey(key)
 	if v := r.item(obj, key); v != nil {
 		return v
 	}

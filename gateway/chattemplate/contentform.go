@@ -15,9 +15,11 @@ func wantsParts(body []stmt) bool {
 			loops = append(loops, n)
 		}
 	})
+	work := &analysis{}
 	lists := []string{"messages"}
 	seen := map[string]bool{"messages": true}
 	for i := 0; i < len(lists); i++ {
+		work.add(len(sets))
 		for _, s := range sets {
 			if !reads(s.x, lists[i], "") {
 				continue
@@ -32,18 +34,19 @@ func wantsParts(body []stmt) bool {
 			}
 		}
 	}
-	items, ok := loopNames(loops, lists, "")
+	items, ok := loopNames(loops, lists, "", work)
 	if !ok {
 		return false
 	}
-	parts, _ := loopNames(loops, items, "content")
+	parts, _ := loopNames(loops, items, "content", work)
 	return len(parts) > 0
 }
 
 // loopNames are the targets of loops over one of names, or over its attribute key;
 // false at a target that is not a name.
-func loopNames(loops []*forStmt, names []string, key string) (targets []string, ok bool) {
+func loopNames(loops []*forStmt, names []string, key string, work *analysis) (targets []string, ok bool) {
 	for _, l := range loops {
+		work.add(len(names))
 		for _, name := range names {
 			if !reads(l.iter, name, key) {
 				continue

@@ -57,27 +57,6 @@ func catch(err *error) {
 	}
 }
 
-// try runs f and returns the error it raised, if that is one of kinds; others go on.
-func try(f func(), kinds ...string) (raised *Error) {
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		if e, ok := p.(*Error); ok {
-			for _, k := range kinds {
-				if e.Kind == k {
-					raised = e
-					return
-				}
-			}
-		}
-		panic(p)
-	}()
-	f()
-	return nil
-}
-
 // raiseAt is raise for a known line of the template.
 func raiseAt(line int, kind, format string, args ...any) {
 	panic(&Error{Kind: kind, Line: line, Message: fmt.Sprintf(format, args...)})

@@ -34,6 +34,7 @@ func (x *dictExpr) eval(r *renderer, f *frame) Value {
 	d := &dict{}
 	for i, k := range x.keys {
 		key := k.eval(r, f)
+		r.scanKey(key)
 		d.set(key, x.vals[i].eval(r, f))
 	}
 	return d

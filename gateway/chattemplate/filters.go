@@ -134,10 +134,12 @@ func init() {
 	})
 	addFilter("random", "", func(r *renderer, v Value, a []Value) Value { return notReproducible("random") })
 	addFilter("attr", "name", func(r *renderer, v Value, a []Value) Value {
-		failIfUndefined(v)
 		name, ok := text(a[0])
 		if !ok {
 			raise(kindType, "attribute name must be string, not '%s'", a[0].typeName())
+		}
+		if !objectDunders[name] {
+			failIfUndefined(v)
 		}
 		if found := r.attribute(v, name); found != nil {
 			return found
@@ -182,7 +184,7 @@ func (r *renderer) reversed(v Value) func() (Value, bool) {
 
 // getter reads an attribute path such as "a.0.b" from an item; nil reads the item itself.
 func (r *renderer) getter(attribute Value, post func(Value) Value) func(Value) Value {
-	parts := attributeParts(attribute)
+	parts := r.attributeParts(attribute)
 	return func(item Value) Value {
 		for _, p := range parts {
 			item = r.getItem(item, p)
@@ -194,7 +196,7 @@ func (r *renderer) getter(attribute Value, post func(Value) Value) func(Value) V
 	}
 }
 
-func attributeParts(attribute Value) []Value {
+func (r *renderer) attributeParts(attribute Value) []Value {
 	if attribute == nil || attribute == none {
 		return nil
 	}
@@ -202,6 +204,7 @@ func attributeParts(attribute Value) []Value {
 	if !ok {
 		return []Value{attribute}
 	}
+	r.spendTimes(itemCost, len(path))
 	var parts []Value
 	for _, p := range strings.Split(path, ".") {
 		if n, ok := parseInt(p, 10); ok && all(isDigit)(p) {

@@ -63,8 +63,8 @@ func (r *renderer) mapper(a *arguments) func(Value) Value {
 	if len(a.pos) == 0 {
 		raise(kindFilterArg, "map requires a filter argument")
 	}
-	name := r.str(a.pos[0])
-	f := filters[name]
+	r.scanKey(a.pos[0])
+	f := filters[r.str(a.pos[0])]
 	if f == nil {
 		raise(kindRuntime, "No filter named %s.", repr(a.pos[0]))
 	}
@@ -78,7 +78,7 @@ func (r *renderer) mapper(a *arguments) func(Value) Value {
 
 // getterOr is getter with a value for what is undefined at any part of the path.
 func (r *renderer) getterOr(attribute, def Value) func(Value) Value {
-	parts := attributeParts(attribute)
+	parts := r.attributeParts(attribute)
 	return func(item Value) Value {
 		for _, p := range parts {
 			item = r.getItem(item, p)
@@ -128,6 +128,7 @@ func (r *renderer) predicate(byAttribute bool, a *arguments) func(Value) bool {
 	if len(args.pos) == 0 {
 		return func(item Value) bool { return truth(get(item)) }
 	}
+	r.scanKey(args.pos[0])
 	test := tests[r.str(args.pos[0])]
 	if test == nil {
 		raise(kindRuntime, "No test named %s.", repr(args.pos[0]))
@@ -238,7 +239,9 @@ func unique(r *renderer, v Value, a []Value) Value {
 				if !more {
 					return nil, false
 				}
-				if key := hashKey(get(item)); !seen[key] {
+				v := get(item)
+				r.scanKey(v)
+				if key := hashKey(v); !seen[key] {
 					r.spend(itemCost)
 					seen[key] = true
 					return item, true

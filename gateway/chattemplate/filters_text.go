@@ -52,14 +52,24 @@ func addTextFilters() {
 	addFilter("wordwrap", "width? break_long_words? wrapstring? break_on_hyphens?", wordwrap)
 	addFilter("striptags", "", func(r *renderer, v Value, a []Value) Value {
 		s := r.str(v)
+		r.scan(regexpCost * len(s))
 		s = comments.ReplaceAllString(s, "")
 		s = tags.ReplaceAllString(s, "")
 		r.spend(len(s))
 		return str(html.UnescapeString(strings.Join(splitLeft(r, s, nil, -1), " ")))
 	})
 	addFilter("urlencode", "", urlencode)
+	for _, name := range []string{"pprint", "urlize"} {
+		filters[name] = &filterDef{raw: func(*renderer, Value, *arguments) Value {
+			raise(kindRuntime, "the filter %s is not supported in chat templates", name)
+			return nil
+		}}
+	}
 	addFilter("xmlattr", "autospace?", xmlattr)
 }
+
+// regexpCost is how much slower than a plain search a regular expression is.
+const regexpCost = 16
 
 var (
 	comments = regexp.MustCompile(`(?s)<!--.*?-->`)

@@ -99,6 +99,7 @@ func newDict(r *renderer, a *arguments) *dict {
 					raise(kindValue, "dictionary update sequence element #%d has length %d; 2 is required", i, len(kv))
 				}
 				r.spend(2 * itemCost)
+				r.scanKey(kv[0])
 				d.set(kv[0], kv[1])
 			}
 		}

@@ -62,6 +62,16 @@ func TestHostileTemplatesEndAsErrors(t *testing.T) {
 	f("deep statements", strings.Repeat("{% if 1 %}", 100000))
 	f("deep loops", strings.Repeat("{% for a in [1] %}", 1000)+strings.Repeat("{% endfor %}", 1000))
 	f("a target as deep as that", "{% set "+strings.Repeat("(", 100000))
+	var sets, chain strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&sets, "{%% set a%d=1 %%}{%% if a %%}{%% endif %%}", i)
+		fmt.Fprintf(&chain, "{%% set a%d=a%d %%}", i, i+1)
+	}
+	f("many names in many branches", sets.String())
+	f("a long chain of names", chain.String()+"{% set a20000=messages %}")
+	f("nested loops that look up", "{% set s = 'x' * 10000000 %}{% set d = {s: 1} %}"+loop+"{% set q = d[s] %}"+ends)
+	f("nested loops that strip tags", "{% set s = '<' * 1000000 %}"+loop+"{% set q = s|striptags %}"+ends)
+	f("wrapping hyphens", "{{ ('a' ~ '-' * 10000000)|wordwrap }}")
 	f("a huge template", strings.Repeat("x", maxSource+1))
 	f("an integer too long to read", "{{ "+strings.Repeat("9", 10000)+" }}")
 }

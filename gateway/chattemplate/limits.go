@@ -3,7 +3,8 @@ package chattemplate
 // Bounds that turn a hostile template or context into an error. They lie far above
 // what chat templates need; where Python itself has a bound, ours is not below it.
 const (
-	maxSource     = 4 << 20   // bytes of template source
+	maxSource     = 1 << 20   // bytes of template source
+	maxAnalysis   = 32 << 20  // names copied or compared while a template is analysed
 	maxExprDepth  = 200       // nested expressions; CPython's own parser gives up near 100
 	maxChain      = 1000      // operators in a row, which make a tree as deep
 	maxBlockDepth = 100       // nested statements; CPython allows 100 levels of indentation
@@ -35,6 +36,13 @@ func (r *renderer) scan(n int) {
 	r.step()
 }
 
+// scanKey is scan for text that is looked up.
+func (r *renderer) scanKey(v Value) {
+	if s, ok := text(v); ok {
+		r.scan(len(s))
+	}
+}
+
 // spend counts n bytes about to be built. It is called before building them, so
 // that a template cannot make the process allocate what it will not get.
 func (r *renderer) spend(n int) {
@@ -50,6 +58,15 @@ func (r *renderer) spendTimes(n, times int) {
 		raise(kindLimit, "the template builds too much text (over %d bytes)", maxWork)
 	}
 	r.spend(n * max(times, 0))
+}
+
+// analysis counts the work of analysing a template, which grows faster than its size.
+type analysis struct{ done int }
+
+func (a *analysis) add(n int) {
+	if a.done += n; a.done > maxAnalysis {
+		raise(kindLimit, "the template has too many variables in too many branches")
+	}
 }
 
 // checkDepth stops a walk into values nested depth deep.

@@ -19,6 +19,7 @@ func init() {
 		"values": view("dict_values"),
 		"items":  view("dict_items"),
 		"get": {sig: newSig("get", "/ key default?"), fn: func(r *renderer, v Value, a []Value) Value {
+			r.scanKey(a[0])
 			if found := v.(*dict).get(a[0]); found != nil {
 				return found
 			}
@@ -35,6 +36,7 @@ func init() {
 			}
 			for _, k := range r.items(a[0]) {
 				r.spend(2 * itemCost)
+				r.scanKey(k)
 				d.set(k, a[1])
 			}
 			return d

@@ -346,8 +346,10 @@ func (r *renderer) contains(v, item Value) bool {
 		r.scan(len(s))
 		return strings.Contains(s, sub)
 	case *dict:
+		r.scanKey(item)
 		return c.get(item) != nil
 	case *dictView:
+		r.scanKey(item)
 		if c.kind == "dict_keys" {
 			return c.d.get(item) != nil
 		}

@@ -16,13 +16,13 @@ type region struct {
 }
 
 func (g region) inner() region {
-	return region{sym: newSymbols(g.sym, g.sym.fn), inLoop: g.inLoop}
+	return region{sym: newSymbols(g.sym, g.sym.fn, g.sym.work), inLoop: g.inLoop}
 }
 
 // function is inner in a function of its own.
 func (g region) function() region {
 	fn := &funcScope{depth: g.sym.fn.depth + 1}
-	return region{sym: newSymbols(g.sym, fn)}
+	return region{sym: newSymbols(g.sym, fn, g.sym.work)}
 }
 
 func (g region) ref(name string) varRef {
@@ -44,7 +44,7 @@ func (c *resolver) resolveRoot(body []stmt) (*funcScope, []loadOp) {
 		}
 	})
 	fn := &funcScope{}
-	g := region{sym: newSymbols(nil, fn), toplevel: true}
+	g := region{sym: newSymbols(nil, fn, &analysis{}), toplevel: true}
 	g.sym.noteAll(body)
 	c.stmts(body, g)
 	return fn, g.sym.entry()
@@ -139,7 +139,7 @@ func (c *resolver) forStmt(s *forStmt, g region) {
 		bodyScope = g.function()
 		s.fn = bodyScope.sym.fn
 	}
-	otherScope := region{sym: newSymbols(g.sym, bodyScope.sym.fn), inLoop: g.inLoop && !s.recursive}
+	otherScope := region{sym: newSymbols(g.sym, bodyScope.sym.fn, g.sym.work), inLoop: g.inLoop && !s.recursive}
 	s.usesLoop = s.recursive || readsUnbound(s.body, "loop")["loop"]
 	if s.usesLoop {
 		s.loopRef = bodyScope.sym.declareParam("loop").from(bodyScope.sym.fn)
@@ -214,7 +214,7 @@ func (c *resolver) block(s *blockStmt, g region) {
 		}
 	}
 	s.fn = &funcScope{}
-	in := region{sym: newSymbols(nil, s.fn)}
+	in := region{sym: newSymbols(nil, s.fn, g.sym.work)}
 	in.sym.noteAll(s.body)
 	c.stmts(s.body, in)
 	s.enter = in.sym.entry()

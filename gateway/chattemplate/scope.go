@@ -64,11 +64,12 @@ type symbols struct {
 	loads  map[*variable]load
 	order  *[]*variable // of loads, for reproducible code; shared among copies
 	stores map[string]bool
+	work   *analysis
 }
 
-func newSymbols(parent *symbols, fn *funcScope) *symbols {
+func newSymbols(parent *symbols, fn *funcScope, work *analysis) *symbols {
 	return &symbols{
-		parent: parent, fn: fn,
+		parent: parent, fn: fn, work: work,
 		slots:  make(map[string]*variable),
 		refs:   make(map[string]*variable),
 		loads:  make(map[*variable]load),
@@ -78,6 +79,7 @@ func newSymbols(parent *symbols, fn *funcScope) *symbols {
 }
 
 func (s *symbols) copy() *symbols {
+	s.work.add(len(s.refs) + len(s.loads) + len(s.stores))
 	c := *s
 	c.refs = make(map[string]*variable, len(s.refs))
 	c.loads = make(map[*variable]load, len(s.loads))
@@ -144,6 +146,7 @@ func (s *symbols) store(name string) {
 func (s *symbols) mergeBranches(branches ...*symbols) {
 	stores := make(map[string]bool)
 	for _, b := range branches {
+		s.work.add(len(b.refs) + len(b.loads) + len(b.stores))
 		merge(stores, b.stores)
 	}
 	for name := range s.stores {

@@ -242,7 +242,7 @@ func stripText(r *renderer, s string, chars Value, trim func(string, func(rune) 
 	if !ok {
 		raise(kindType, "strip arg must be None or str")
 	}
-	if len(cut) > 64 {
+	if len(cut) > 4 {
 		r.spend(itemCost * len(cut))
 		in := make(map[rune]bool)
 		for _, c := range cut {

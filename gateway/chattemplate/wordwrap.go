@@ -32,7 +32,7 @@ func wordwrap(r *renderer, v Value, a []Value) Value {
 
 // wrapLine is textwrap.wrap of one line.
 func wrapLine(r *renderer, s string, width int, breakLong, hyphens bool) []string {
-	chunks := wrapChunks(s, hyphens)
+	chunks := wrapChunks(r, s, hyphens)
 	var lines []string
 	for len(chunks) > 0 {
 		if len(lines) > 0 && isBlank(chunks[0]) {
@@ -85,7 +85,8 @@ func longWord(line, chunks []string, room int, breakLong, hyphens bool) ([]strin
 
 // wrapChunks splits a line where it may be broken: at whitespace and, if hyphens are
 // break points, where textwrap's regular expression ends a piece of a word.
-func wrapChunks(s string, hyphens bool) []string {
+func wrapChunks(r *renderer, s string, hyphens bool) []string {
+	r.spend(5 * len(s))
 	text := []rune(s)
 	var out []string
 	for at := 0; at < len(text); {
@@ -96,7 +97,7 @@ func wrapChunks(s string, hyphens bool) []string {
 				end++
 			}
 		case hyphens:
-			end = pieceEnd(text, at)
+			end = pieceEnd(r, text, at)
 		default:
 			for end < len(text) && !isWrapSpace(text[end]) {
 				end++
@@ -112,8 +113,8 @@ func isWrapSpace(c rune) bool { return strings.ContainsRune("\t\n\x0b\x0c\r ", c
 
 // pieceEnd is where the piece of a word at text[at:] ends: at the end of a dash between
 // words, after a hyphen between letters, before a dash, or at the end of the word.
-func pieceEnd(text []rune, at int) int {
-	if end := dashEnd(text, at); end > 0 {
+func pieceEnd(r *renderer, text []rune, at int) int {
+	if end := dashEnd(r, text, at); end > 0 {
 		return end
 	}
 	for i := at + 1; i < len(text) && !isWrapSpace(text[i]); i++ {
@@ -123,7 +124,7 @@ func pieceEnd(text []rune, at int) int {
 			(letterAt(text, i+2) || runeAt(text, i+2) == '-' && letterAt(text, i+3)) {
 			return i + 1
 		}
-		if dashEnd(text, i) > 0 {
+		if dashEnd(r, text, i) > 0 {
 			return i
 		}
 		if i+1 == len(text) || isWrapSpace(text[i+1]) {
@@ -134,11 +135,12 @@ func pieceEnd(text []rune, at int) int {
 }
 
 // dashEnd is the end of two or more hyphens between words at text[i:], or 0.
-func dashEnd(text []rune, i int) int {
+func dashEnd(r *renderer, text []rune, i int) int {
 	end := i
 	for runeAt(text, end) == '-' {
 		end++
 	}
+	r.scan(scanPerStep * (end - i)) // a long run of hyphens is gone over from each of them
 	before, after := runeAt(text, i-1), runeAt(text, end)
 	if end-i < 2 || !isWord(after) || !isWord(before) && !strings.ContainsRune(`!"'&.,?`, before) {
 		return 0
