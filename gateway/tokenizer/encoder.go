@@ -113,7 +113,7 @@ func (e *encoder) shortWord(word string, key packed, hash uint64, c *shortEntry)
 // longWord appends the ids of a piece of more than maxPacked bytes, cut where
 // that is proven exact.
 func (e *encoder) longWord(s string) {
-	if e.t.cuts == nil {
+	if e.t.cuts == nil || e.t.drops(s) {
 		e.cachedWord(s)
 		return
 	}
@@ -189,6 +189,20 @@ func (e *encoder) symbolsBytes(word string) {
 		}
 		unknown = id == none
 	}
+}
+
+// drops says whether s holds bytes that the vocabulary lacks and that no unknown
+// piece stands for. They vanish, and what was around them may merge.
+func (t *Tokenizer) drops(s string) bool {
+	if !t.lacksBytes {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if t.byteID[s[i]] == none {
+			return true
+		}
+	}
+	return false
 }
 
 func hashLong(word string) uint64 {

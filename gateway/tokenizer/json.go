@@ -189,7 +189,7 @@ func (r *jsonReader) hex4() rune {
 }
 
 // maxID bounds ids, and so the memory that a hostile file can ask for.
-const maxID = 1 << 23
+const maxID = 1 << 21
 
 // id reads a token id.
 func (r *jsonReader) id() uint32 {

@@ -125,6 +125,7 @@ func (d *definition) singles(t *Tokenizer) error {
 		return fmt.Errorf("%w: byte fallback without a piece for every byte", ErrUnsupported)
 	}
 	t.byteFallback = d.byteFallback && !d.byteLevel
+	t.lacksBytes = d.byteLevel && !allBytes && d.unknown == none
 	for c := range t.asciiID {
 		t.asciiID[c] = t.findMergeable([]byte{byte(c)})
 	}
@@ -183,7 +184,8 @@ func (d *definition) proveWords(t *Tokenizer) {
 // words bypass the merges, if merges involve byte-fallback pieces, whose text is
 // not their spelling, or if unknown symbols fuse.
 func (d *definition) proveCuts(t *Tokenizer) {
-	if t.ignoreMerges || t.unknown != none && t.fuseUnknown && !t.byteFallback {
+	unknownSafe := t.byteFallback || t.unknown != none && !t.fuseUnknown || t.unknown == none && !t.spm
+	if t.ignoreMerges || !unknownSafe {
 		return
 	}
 	bytePiece := map[uint32]bool{}

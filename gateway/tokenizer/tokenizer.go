@@ -30,6 +30,7 @@ type Tokenizer struct {
 	fuseUnknown  bool
 	unknown      uint32
 	byteID       [256]uint32 // of single bytes, or of the byte-fallback pieces
+	lacksBytes   bool        // byte-level: some bytes have no piece, and nothing stands for them
 	asciiID      [128]uint32 // SentencePiece: of single ASCII runes
 	unmergeable  map[uint32]bool
 
