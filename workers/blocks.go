@@ -113,6 +113,7 @@ func (w *Worker) resync(snapshot []kv.Event) {
 	w.clear()
 	w.apply(snapshot)
 	w.counters.resyncs.Add(1)
+	w.primed.Store(true)
 }
 
 func unpack(packed []*agentpb.BlockEvent) ([]kv.Event, error) {

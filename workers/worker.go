@@ -20,6 +20,7 @@ type Worker struct {
 	c      *FleetConfig
 	log    *slog.Logger
 	engine *vllm.Client
+	joined time.Time
 
 	agent  atomic.Pointer[agentClient]   // nil: none
 	reader atomic.Pointer[events.Reader] // of the engine's own events, when there is no agent
@@ -28,6 +29,7 @@ type Worker struct {
 	stats     atomic.Pointer[Stats]
 	healthy   atomic.Bool
 	described atomic.Bool
+	primed    atomic.Bool // its blocks were known once
 	left      atomic.Bool
 	silent    atomic.Bool
 	counters  counters
@@ -65,6 +67,7 @@ func newWorker(c *FleetConfig, info Info) *Worker {
 		log:    c.Log.With("worker", info.ID),
 		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL},
 		kick:   make(chan struct{}, 1),
+		joined: c.Now(),
 		since:  c.Now(),
 	}
 	w.info.Store(&info)
@@ -82,10 +85,23 @@ func (w *Worker) Info() Info { return *w.info.Load() }
 // Stats is the latest report.
 func (w *Worker) Stats() Stats { return *w.stats.Load() }
 
-// Ready reports whether requests may be sent: the engine answers, and what it
-// serves is known.
+// primeTimeout is how long a worker may serve nothing because its blocks are not
+// known yet; routing to it blindly is better than not at all.
+const primeTimeout = 3 * time.Second
+
+// Ready reports whether requests may be sent: the engine answers, what it
+// serves is known, and so is what it holds.
 func (w *Worker) Ready() bool {
-	return w.healthy.Load() && w.described.Load() && !w.left.Load()
+	return w.healthy.Load() && w.described.Load() && !w.left.Load() && w.isPrimed()
+}
+
+// isPrimed reports whether the worker's blocks have been known once, or were
+// waited for long enough.
+func (w *Worker) isPrimed() bool {
+	if !w.primed.Load() && (w.EventsConnected() && w.reader.Load() != nil || w.c.Now().Sub(w.joined) > primeTimeout) {
+		w.primed.Store(true)
+	}
+	return w.primed.Load()
 }
 
 // State is "starting", "ready", "unhealthy" or "left".
@@ -93,7 +109,7 @@ func (w *Worker) State() string {
 	switch {
 	case w.left.Load():
 		return "left"
-	case !w.described.Load():
+	case !w.described.Load() || !w.isPrimed():
 		return "starting"
 	case !w.healthy.Load():
 		return "unhealthy"

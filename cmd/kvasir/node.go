@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/config"
@@ -52,12 +53,16 @@ func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node
 
 func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	e := cfg.Agent.Embedded
+	if e.Threads == 0 {
+		e.Threads = runtime.NumCPU()
+	}
 	if e.Model == "" {
 		var err error
 		if e.Model, err = tinyModel(); err != nil {
 			return err
 		}
 	}
+	giveWay()
 	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Log: log}
 	if d := cfg.Tiers.Disk; d != nil {
 		tiers.Disk = kvbm.DiskConfig{Path: filepath.Join(d.Path, cfg.Agent.ID), Bytes: int64(d.Size)}
@@ -78,6 +83,12 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 	n.info.Events = workers.EventSource(engine.EventSource())
 	return nil
 }
+
+// giveWay lets Go run two more threads than there are cores, so that the
+// engine's arithmetic, which keeps every core busy for milliseconds on end, does
+// not hold up events, health and streams: the kernel shares the cores out more
+// finely than Go's scheduler does.
+func giveWay() { runtime.GOMAXPROCS(runtime.NumCPU() + 2) }
 
 // close ends the agent first, so that nobody asks a manager that is gone.
 func (n *node) close(ctx context.Context) error {

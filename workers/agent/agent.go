@@ -77,7 +77,9 @@ type Agent struct {
 	server   *grpc.Server
 	health   *health.Server
 	reader   atomic.Pointer[events.Reader] // nil: not reading the engine's events (yet)
-	load     cachedLoad
+	// readsEngine says whether reader will be there; set before serving.
+	readsEngine bool
+	load        cachedLoad
 
 	ctx    context.Context // ends the streams
 	cancel context.CancelFunc
@@ -120,12 +122,12 @@ func Serve(ctx context.Context, c Config) (*Agent, error) {
 
 func (a *Agent) start() {
 	a.wg.Go(func() { a.hub.run(a.ctx) })
-	readEngine := a.c.Info.Events.Endpoint != "" || a.c.Manager == nil || a.c.Manager.GPU() == nil
+	a.readsEngine = a.c.Info.Events.Endpoint != "" || a.c.Manager == nil || a.c.Manager.GPU() == nil
 	if m := a.c.Manager; m != nil {
 		// The engine's own word about its pages goes before the manager's.
-		a.followManager(m, readEngine)
+		a.followManager(m, a.readsEngine)
 	}
-	if readEngine {
+	if a.readsEngine {
 		a.wg.Go(func() { a.followEngine(a.ctx) })
 	}
 	a.wg.Go(func() {

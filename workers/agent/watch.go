@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"context"
+	"time"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,10 +16,39 @@ import (
 // gRPC's limits.
 const messageBlocks = 32 << 10
 
+// engineWait bounds how long a first snapshot waits for the engine's events:
+// without them it would say that the engine holds nothing.
+const engineWait = 3 * time.Second
+
+// awaitEngine returns once the engine's events are being read, if they are to
+// be, or after engineWait.
+func (a *Agent) awaitEngine(ctx context.Context) {
+	if !a.readsEngine {
+		return
+	}
+	timeout := time.NewTimer(engineWait)
+	defer timeout.Stop()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		if r := a.reader.Load(); r != nil && r.Stats().Connected {
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-timeout.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // WatchBlocks implements agentpb.AgentServer.
 func (a *Agent) WatchBlocks(req *agentpb.WatchBlocksRequest, stream grpc.ServerStreamingServer[agentpb.WatchBlocksResponse]) error {
 	after := req.GetAfterSeq()
 	if _, _, ok := a.hub.since(req.GetEpoch(), after); !ok {
+		a.awaitEngine(stream.Context())
 		events, seq := a.hub.snapshot()
 		if err := a.sendSnapshot(stream, events, seq); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // apiError is an error as OpenAI's clients know it.
@@ -64,7 +65,9 @@ func asAPIError(err error) *apiError {
 		e.status = http.StatusRequestEntityTooLarge
 		return e
 	case errors.As(err, &wrongType):
-		return badField(wrongType.Field, "%s: want %s, got %s", wrongType.Field, wrongType.Type, wrongType.Value)
+		// encoding/json names the embedded struct too, which no client knows.
+		field := strings.TrimPrefix(wrongType.Field, "generation.")
+		return badField(field, "%s: want %s, got %s", field, wrongType.Type, wrongType.Value)
 	}
 	return badField("", "the request body is not valid JSON: %v", err)
 }
