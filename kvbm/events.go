@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
 
 // Watch calls sink with every change of what is in which tier, in order, from
@@ -145,11 +146,26 @@ func (m *Manager) removed(t kv.Tier, gone []kv.Hash) {
 func (m *Manager) evicted(t kv.Tier, gone []kv.Hash) {
 	m.tiers[t].evicted += uint64(len(gone))
 	m.removed(t, gone)
-	if lower := m.tableOf(t + 1); lower != nil && t < kv.Disk {
-		for _, h := range gone {
-			if s, ok := lower.Find(h); ok {
-				lower.Touch(s)
-			}
+	lower := m.below(t)
+	if lower == nil {
+		return
+	}
+	for _, h := range gone {
+		if s, ok := lower.Find(h); ok {
+			lower.Touch(s)
 		}
 	}
+}
+
+// below is the table of the next tier down. What leaves a staging pool only
+// passed through, which is no use of it.
+func (m *Manager) below(t kv.Tier) *policy.Table {
+	staging := m.cpu != nil && !m.cpu.advertise
+	switch {
+	case t == kv.GPU && !staging:
+		return m.tableOf(kv.CPU)
+	case t == kv.GPU, t == kv.CPU && !staging:
+		return m.tableOf(kv.Disk)
+	}
+	return nil
 }

@@ -197,17 +197,22 @@ func (l *link) works() {
 	l.breaker.Success()
 }
 
-// stallLimit is how long a transfer waits for a host slot before it gives up.
-const stallLimit = 500 * time.Millisecond
+const (
+	// loadPatience is how long a load waits for a host slot: longer, and
+	// computing the block is faster.
+	loadPatience = 500 * time.Millisecond
+	// offloadPatience is the same for offloads, for which nobody waits.
+	offloadPatience = 10 * time.Second
+)
 
 // waitForRoom waits, without the lock, until ok holds. It gives up at shutdown
-// and after stallLimit.
-func (m *Manager) waitForRoom(ok func() bool) bool {
+// and when patience ends.
+func (m *Manager) waitForRoom(patience time.Duration, ok func() bool) bool {
 	if ok() {
 		return true
 	}
-	deadline := time.Now().Add(stallLimit)
-	t := time.AfterFunc(stallLimit, func() {
+	deadline := time.Now().Add(patience)
+	t := time.AfterFunc(patience, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.room.Broadcast()

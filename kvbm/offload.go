@@ -85,7 +85,7 @@ func (m *Manager) saveToHost(l *link, j *job) outcome {
 	}
 	// A staging pool that is full of blocks on their way down is worth waiting
 	// for: what is copied into it without reaching a store is lost.
-	if !m.cpu.advertise && !m.waitForRoom(func() bool { return m.offloadLeases < m.maxOffloadLeases() }) {
+	if !m.cpu.advertise && !m.waitForRoom(offloadPatience, func() bool { return m.offloadLeases < m.maxOffloadLeases() }) {
 		return dropped
 	}
 	for m.gpu.starved > 0 {

@@ -23,7 +23,7 @@ func (m *Manager) loadToGPU(l *link, j *job) outcome {
 // hostSlot gets a cpu slot for a load. It waits for one while offloads and
 // other loads pass through.
 func (m *Manager) hostSlot(f *flight) (s policy.Slot, how outcome) {
-	if !m.waitForRoom(func() bool { return m.cpu.table.Available() > 0 || f.forsaken() }) {
+	if !m.waitForRoom(loadPatience, func() bool { return m.cpu.table.Available() > 0 || f.forsaken() }) {
 		return 0, missed
 	}
 	if f.forsaken() {

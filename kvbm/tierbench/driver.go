@@ -25,7 +25,6 @@ type driver struct {
 	blockBytes int
 	round      []kv.Block
 	fills      []*kvbm.Filling
-	arrived    uint64 // blocks that had reached the tier before this round
 	client     *redis.Client
 	keys       []string // patterns of what the bench leaves in Redis
 }
@@ -89,17 +88,17 @@ func (d *driver) scrub() error {
 
 // prepare fills the gpu pool with new blocks, ready to commit.
 func (d *driver) prepare(round int) (err error) {
+	// Blocks that the last round brought up are offered down again; that must not
+	// disturb this one.
+	if round > 0 {
+		if err := d.rest(); err != nil {
+			return err
+		}
+	}
 	if err := d.scrub(); err != nil {
 		return err
 	}
-	d.round = nil
-	var parent kv.Hash
-	for i := range d.blocks {
-		var h kv.Hash
-		binary.LittleEndian.PutUint64(h[:], uint64(round)<<32|uint64(i)|1<<63)
-		d.round = append(d.round, kv.Block{Hash: h, Parent: parent})
-		parent = h
-	}
+	d.round = d.name(round)
 	if d.fills, err = d.m.GPU().Reserve(d.blocks); err != nil {
 		return err
 	}
@@ -109,8 +108,19 @@ func (d *driver) prepare(round int) (err error) {
 			binary.LittleEndian.PutUint64(b[at:], uint64(round*d.blocks+i)*0x9e3779b97f4a7c15+uint64(at))
 		}
 	}
-	d.arrived = d.m.Stats().Tiers[d.tier].Stored
 	return nil
+}
+
+// name makes up the blocks of a round.
+func (d *driver) name(round int) (bs []kv.Block) {
+	var parent kv.Hash
+	for i := range d.blocks {
+		var h kv.Hash
+		binary.LittleEndian.PutUint64(h[:], uint64(round)<<32|uint64(i)|1<<63)
+		bs = append(bs, kv.Block{Hash: h, Parent: parent})
+		parent = h
+	}
+	return bs
 }
 
 // write commits the round in gpu and waits until all of it is in the tier.
@@ -122,20 +132,36 @@ func (d *driver) write() error {
 		}
 		l.Release()
 	}
+	return d.rest()
+}
+
+// rest waits until nothing moves any more, and makes sure that the round is in
+// the tier.
+func (d *driver) rest() error {
 	for {
-		s := d.m.Stats()
-		if s.Tiers[d.tier].Stored == d.arrived+uint64(d.blocks) {
-			return nil
-		}
 		queued := 0
-		for _, l := range s.Links {
+		for _, l := range d.m.Stats().Links {
 			queued += l.Queued
 		}
 		if queued == 0 {
-			return fmt.Errorf("only %d of %d blocks reached the tier", s.Tiers[d.tier].Stored-d.arrived, d.blocks)
+			break
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
+	var hashes []kv.Hash
+	for _, b := range d.round {
+		hashes = append(hashes, b.Hash)
+	}
+	there := 0
+	for _, span := range d.m.Lookup(hashes) {
+		if span.Tiers.Has(d.tier) {
+			there += span.Blocks
+		}
+	}
+	if there < d.blocks {
+		return fmt.Errorf("only %d of %d blocks reached the tier: %+v", there, d.blocks, d.m.Stats().Links)
+	}
+	return nil
 }
 
 // read empties the gpu pool and brings the round back.
