@@ -61,13 +61,13 @@ func (t *Template) RenderChat(c Chat) (out string, err error) {
 	ctx.setStr("messages", messages)
 	size := len(c.Messages) + 2*len(c.Tools)
 	if !c.ContinueFinalMessage {
-		return t.render(ctx, c.Now, size)
+		return t.render(ctx, c.Now, size, fullBudget)
 	}
 	if c.AddGenerationPrompt {
 		invalid("continue_final_message", "cannot be used together with add_generation_prompt")
 	}
 	final := t.markFinal(messages)
-	if out, err = t.render(ctx, c.Now, size); err != nil {
+	if out, err = t.render(ctx, c.Now, size, fullBudget); err != nil {
 		return "", err
 	}
 	return cutAtMark(out, final), nil

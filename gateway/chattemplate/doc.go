@@ -16,5 +16,15 @@
 //   - Whatever the template or the context, Parse, Render and FromJSON return:
 //     nesting, steps, bytes produced and output are bounded (see limits.go).
 //
+// Refused, with an error that says so, is what no engine's prompt can depend on or
+// what chat templates do not use: random and lipsum (no two renderings agree), the
+// filters pprint and urlize, the autoescape tag, other templates (include, import,
+// extends: there is no loader), bytes and complex numbers, text with lone surrogates.
+//
+// The tests hold the package to Python: testdata/golden.py renders a template for each
+// feature with Jinja2 itself, and with KVASIR_JINJA_PYTHON naming a Python that has
+// jinja2==3.1.6, random templates and conversations are compared while testing
+// (KVASIR_JINJA_ROUNDS says how many, KVASIR_SEED repeats a run).
+//
 // There are no locks.
 package chattemplate

@@ -21,43 +21,50 @@ const (
 	maxFormatSize = maxOutput // a width or precision in a format
 )
 
+// budget is what one rendering may still do.
+type budget struct {
+	steps int
+	work  int // bytes
+}
+
+var fullBudget = budget{steps: maxSteps, work: maxWork}
+
 // step counts one iteration, statement or operation.
-func (r *renderer) step() {
-	r.steps++
-	if r.steps > maxSteps {
-		raise(kindLimit, "the template takes too many steps (over %d)", maxSteps)
+func (b *budget) step() {
+	if b.steps--; b.steps < 0 {
+		raise(kindLimit, "the template takes too many steps")
 	}
 }
 
 // scan counts the reading of n bytes, so that searching a long text over and over
 // ends too.
-func (r *renderer) scan(n int) {
-	r.steps += n / scanPerStep
-	r.step()
+func (b *budget) scan(n int) {
+	b.steps -= n / scanPerStep
+	b.step()
 }
 
 // scanKey is scan for text that is looked up.
-func (r *renderer) scanKey(v Value) {
+func (b *budget) scanKey(v Value) {
 	if s, ok := text(v); ok {
-		r.scan(len(s))
+		b.scan(len(s))
 	}
 }
 
 // spend counts n bytes about to be built. It is called before building them, so
 // that a template cannot make the process allocate what it will not get.
-func (r *renderer) spend(n int) {
-	if n < 0 || n > maxWork-r.work {
-		raise(kindLimit, "the template builds too much text (over %d bytes)", maxWork)
+func (b *budget) spend(n int) {
+	if n < 0 || n > b.work {
+		raise(kindLimit, "the template builds too much text")
 	}
-	r.work += n
+	b.work -= n
 }
 
 // spendTimes is spend(n*times) without overflow.
-func (r *renderer) spendTimes(n, times int) {
-	if n > 0 && times > maxWork/n {
-		raise(kindLimit, "the template builds too much text (over %d bytes)", maxWork)
+func (b *budget) spendTimes(n, times int) {
+	if n > 0 && times > b.work/n {
+		raise(kindLimit, "the template builds too much text")
 	}
-	r.spend(n * max(times, 0))
+	b.spend(n * max(times, 0))
 }
 
 // analysis counts the work of analysing a template, which grows faster than its size.

@@ -103,7 +103,7 @@ func (r *renderer) repeat(seq, count Value) Value {
 	}
 	items := func(in []Value) []Value {
 		r.spendTimes(itemCost*len(in), n)
-		out := make([]Value, 0, len(in)*min(n, maxWork))
+		out := make([]Value, 0, len(in)*n)
 		for i := 0; i < n && len(in) > 0; i++ {
 			out = append(out, in...)
 		}

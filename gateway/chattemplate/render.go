@@ -12,10 +12,9 @@ type renderer struct {
 	scoped map[string]Value // what a scoped block sees, in front of vars
 	now    time.Time
 
+	budget
 	out   *strings.Builder
 	line  int // of the statement being executed, for errors
-	steps int
-	work  int
 	calls int // nested macro calls and recursive loops
 }
 

@@ -44,12 +44,12 @@ func (t *Template) Render(ctx Value, now time.Time) (string, error) {
 	if !ok {
 		return "", &Error{Kind: kindType, Message: "the context must be a map"}
 	}
-	return t.render(vars, now, 0)
+	return t.render(vars, now, 0, fullBudget)
 }
 
-// render is Render for an output of about size bytes.
-func (t *Template) render(vars *dict, now time.Time, size int) (out string, err error) {
-	r := &renderer{ctx: vars, now: now, out: new(strings.Builder)}
+// render is Render for an output of about size bytes, within a budget.
+func (t *Template) render(vars *dict, now time.Time, size int, b budget) (out string, err error) {
+	r := &renderer{ctx: vars, now: now, budget: b, out: new(strings.Builder)}
 	defer func() {
 		if e, ok := err.(*Error); ok && e.Line == 0 {
 			e.Line = r.line
