@@ -10,15 +10,17 @@
 //   - Encode equals the reference tokenizer id by id. A split pattern runs on a
 //     hand-written scanner only if it is that very regex string; every other
 //     pattern runs on a regex engine.
-//   - Character classes come from versioned Unicode tables (classes.go, made by
-//     internal/ucd), never from the Go release's.
-//   - Text is cut before merging only where no token can span the cut.
-//   - Time is O(n log n) in the length of the text, whatever the text is.
+//   - Character classes come from versioned Unicode tables (classes_tables.go,
+//     made by internal/ucd), never from the Go release's.
+//   - Text is cut before splitting or merging only where that is proven to change
+//     no id: see segments.go and cutfilter.go.
+//   - Time is O(n log n) in the length of the text, whatever the text is; only a
+//     pattern on the regex engine may backtrack.
 //
-// A Tokenizer is immutable after Load and safe for concurrent use. Scratch
+// A Tokenizer is safe for concurrent use. What it knows is fixed at load. Scratch
 // memory and word caches live in pooled encoders that one call holds at a time;
-// there are no locks. A Decoder belongs to one stream and is not safe for
-// concurrent use.
+// ids of long segments are cached in slots that are swapped atomically. There are
+// no locks. A Decoder belongs to one stream and is not safe for concurrent use.
 //
 // The package is pure: no clock, socket, goroutine or logger.
 package tokenizer
