@@ -65,7 +65,7 @@ func (r *Runner) attend(member, task int) {
 	clear(scores)
 	for at := 0; at < reach; at += lanes {
 		r.keys(mem.kv, pages, s.head, at, min(lanes, reach-at))
-		outer(scores[at:], ld, q, d, mem.kv, lanes, d, rows)
+		kernel.outer(scores[at:], ld, q, d, mem.kv, lanes, d, rows)
 	}
 	clear(out)
 	for i := range rows {
@@ -75,13 +75,13 @@ func (r *Runner) attend(member, task int) {
 		for j := seen; j < ld; j++ {
 			row[j] = float32(math.Inf(-1))
 		}
-		mem.q[i] = softmax(row) // the queries are done with
+		mem.q[i] = kernel.softmax(row) // the queries are done with
 	}
 	for at := 0; at < reach; at += lanes {
 		n := min(lanes, reach-at)
 		r.values(mem.kv, pages, s.head, at, n)
 		for col := 0; col < dp; col += lanes {
-			outer(out[col:], dp, scores[at:], ld, mem.kv[col:], dp, n, rows)
+			kernel.outer(out[col:], dp, scores[at:], ld, mem.kv[col:], dp, n, rows)
 		}
 	}
 	for i := range rows {
@@ -104,7 +104,7 @@ func (r *Runner) keys(dst []float32, pages [][]byte, head, at, n int) {
 		keys, _ := r.layerPage(pages[(at+i)/bs])
 		// Whole vectors are quicker; what is too much is never looked at.
 		whole := min((run+15)&^15, bs-in, lanes-i)
-		widen(dst[i:], lanes, keys[head*d*bs+in:], bs, d, whole)
+		kernel.widen(dst[i:], lanes, keys[head*d*bs+in:], bs, d, whole)
 		i += run
 	}
 }
@@ -116,7 +116,7 @@ func (r *Runner) values(dst []float32, pages [][]byte, head, at, n int) {
 		in := (at + i) % bs
 		run := min(bs-in, n-i)
 		_, values := r.layerPage(pages[(at+i)/bs])
-		widen(dst[i*dp:], dp, values[(head*bs+in)*d:], d, run, d)
+		kernel.widen(dst[i*dp:], dp, values[(head*bs+in)*d:], d, run, d)
 		i += run
 	}
 }

@@ -103,21 +103,26 @@ func (r *Runner) flopProbe() float64 {
 	return best
 }
 
-func benchRunner(b *testing.B) (*Model, *Runner) {
-	m := demoModel(b)
-	r := NewRunner(m, 16, runtime.GOMAXPROCS(0))
-	b.Cleanup(r.Close)
-	return m, r
-}
-
-func BenchmarkDecode(b *testing.B) {
-	for _, context := range []int{16, 1024} {
-		b.Run(fmt.Sprintf("context=%d", context), func(b *testing.B) {
-			m, r := benchRunner(b)
-			benchmarkDecode(b, m, r, context)
-		})
+// onVectors runs f for all sizes on all kernels but the portable ones.
+func onVectors(b *testing.B, what string, sizes []int, f func(*testing.B, *Model, *Runner, int)) {
+	m, best := demoModel(b), kernel
+	defer func() { kernel = best }()
+	for _, k := range hostKernels() {
+		if k.name == portable.name {
+			continue
+		}
+		for _, size := range sizes {
+			b.Run(fmt.Sprintf("%s/%s=%d", k.name, what, size), func(b *testing.B) {
+				kernel = k
+				r := NewRunner(m, 16, runtime.GOMAXPROCS(0))
+				defer r.Close()
+				f(b, m, r, size)
+			})
+		}
 	}
 }
+
+func BenchmarkDecode(b *testing.B) { onVectors(b, "context", []int{16, 1024}, benchmarkDecode) }
 
 func benchmarkDecode(b *testing.B, m *Model, r *Runner, past int) {
 	ctx := context.Background()
@@ -141,14 +146,7 @@ func benchmarkDecode(b *testing.B, m *Model, r *Runner, past int) {
 	b.ReportMetric(rate*float64(bytes+kv)/limit, "share-of-bandwidth")
 }
 
-func BenchmarkPrefill(b *testing.B) {
-	for _, n := range []int{512, 2000} {
-		b.Run(fmt.Sprintf("tokens=%d", n), func(b *testing.B) {
-			m, r := benchRunner(b)
-			benchmarkPrefill(b, m, r, n)
-		})
-	}
-}
+func BenchmarkPrefill(b *testing.B) { onVectors(b, "tokens", []int{512, 2000}, benchmarkPrefill) }
 
 func benchmarkPrefill(b *testing.B, m *Model, r *Runner, n int) {
 	ctx := context.Background()

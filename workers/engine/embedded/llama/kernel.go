@@ -2,8 +2,38 @@ package llama
 
 import "math"
 
-// The kernels in this file are plain Go. They define the arithmetic: the vector
-// kernels must give the same bits.
+// kernels is one implementation of the arithmetic. All give the same bits.
+type kernels struct {
+	name string
+	// outer adds a times b to c: for rows of a (k numbers each) and 64 columns,
+	// c[r][j] becomes fma(a[r][k-1], b[k-1][j], ... fma(a[r][0], b[0][j], c[r][j])).
+	outer func(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows int)
+	// unpack writes columns from to to of a panel as float32, 64 rows each.
+	unpack func(dst []float32, f format, panel []byte, from, to int)
+	// outerUnpack is unpack and outer for a single row without the memory between
+	// them: decoding is bound by how fast weights come in. It does nothing and
+	// returns false for formats that do not gain from it.
+	outerUnpack func(c, a []float32, f format, panel []byte, cols int) bool
+	// widen converts rows of n bfloat16s to float32.
+	widen func(dst []float32, ldd int, src []uint16, lds, rows, n int)
+	// silu writes g/(1+e^-g) * u.
+	silu func(dst, gate, up []float32)
+	// softmax turns scores into e^(s-max), in place, and returns their sum. The
+	// length is a multiple of 16; minus infinity becomes 0.
+	softmax func(s []float32) float32
+}
+
+// kernel is what this process computes with. A variable, so that tests compare.
+var kernel = hostKernels()[0]
+
+// Kernels names the kernels in use: "avx512", "avx2" or "portable".
+func Kernels() string { return kernel.name }
+
+// portable is plain Go. It defines the arithmetic.
+var portable = kernels{
+	name: "portable", outer: outerPlain, unpack: unpackPlain, widen: widenPlain, silu: siluPlain, softmax: softmaxPlain,
+	outerUnpack: func(c, a []float32, f format, panel []byte, cols int) bool { return false },
+}
 
 // fma32 is a*b + c, rounded once: the product is exact in float64, and rounding
 // their sum twice is right unless it is a tie of float32s or a subnormal one.
@@ -34,8 +64,6 @@ func fma32Careful(p, c, s float64) float32 {
 	return float32(s)
 }
 
-// outerPlain adds a times b to c: for rows of a (k numbers each) and 64 columns,
-// c[r][j] becomes fma(a[r][k-1], b[k-1][j], ... fma(a[r][0], b[0][j], c[r][j])).
 func outerPlain(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows int) {
 	for r := range rows {
 		dst, x := c[r*ldc:][:lanes], a[r*lda:][:k]
@@ -47,7 +75,6 @@ func outerPlain(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k,
 	}
 }
 
-// unpackPlain writes columns from to to of a panel as float32, 64 rows each.
 func unpackPlain(dst []float32, f format, panel []byte, from, to int) {
 	for k := from; k < to; k++ {
 		for lane := range lanes {
@@ -56,7 +83,6 @@ func unpackPlain(dst []float32, f format, panel []byte, from, to int) {
 	}
 }
 
-// widenPlain converts rows of n bfloat16s to float32.
 func widenPlain(dst []float32, ldd int, src []uint16, lds, rows, n int) {
 	for r := range rows {
 		out := dst[r*ldd:][:n]
@@ -101,15 +127,12 @@ func exp32(x float32) float32 {
 	return math.Float32frombits(math.Float32bits(p) + math.Float32bits(t)<<23)
 }
 
-// siluPlain writes g/(1+e^-g) * u.
 func siluPlain(dst, gate, up []float32) {
 	for i, g := range gate {
 		dst[i] = float32(g/(1+exp32(0-g))) * up[i]
 	}
 }
 
-// softmaxPlain turns scores into e^(s-max), in place, and returns their sum.
-// The length is a multiple of 16; minus infinity becomes 0.
 func softmaxPlain(s []float32) float32 {
 	top := float32(math.Inf(-1))
 	for _, x := range s {

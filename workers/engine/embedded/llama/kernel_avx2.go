@@ -7,30 +7,26 @@ import (
 	"unsafe"
 )
 
-// The kernels of this file are for hosts with AVX2 and FMA but not AVX-512. Half
-// the width in half the registers: quantised panels are done in two halves.
-
-type vec8 = archsimd.Float32x8
-
-func load8(p ptr, offset int) vec8 {
-	return archsimd.LoadFloat32x8((*[8]float32)(unsafe.Add(p, offset)))
+// avx2 has half of AVX-512's width and half of its registers, so it works on a
+// quarter of a panel at a time: two vectors of 8 rows.
+var avx2 = vectors{
+	outer: outerAVX2, widen: widenAVX2,
+	unpackQ8: unpackQ8AVX2, unpackQ4: unpackQ4AVX2,
+	outerQ8: outerQ8AVX2, outerQ4: outerQ4AVX2,
 }
 
-func store8(v vec8, p ptr, offset int) { v.Store((*[8]float32)(unsafe.Add(p, offset))) }
-
-func spread8(p ptr, offset int) vec8 {
-	return archsimd.BroadcastFloat32x8(*(*float32)(unsafe.Add(p, offset)))
-}
-
-func loadHalves8(p ptr, offset int) archsimd.Uint32x8 {
-	return archsimd.LoadUint16x8((*[8]uint16)(unsafe.Add(p, offset))).ExtendToUint32()
-}
+const (
+	quarters   = 4
+	quarterF32 = 4 * lanes / quarters // bytes of a quarter's float32s
+	quarterF16 = 2 * lanes / quarters // bytes of a quarter's scales
+	quarterQ   = lanes / quarters     // bytes of a quarter's quants
+)
 
 //go:nocheckptr
 func outerAVX2(c ptr, ldc int, a ptr, lda int, b ptr, ldb, k, rows int) {
 	for ; rows >= 6; rows -= 6 {
-		for col := 0; col < 4*lanes; col += 64 {
-			outer6x16(unsafe.Add(c, col), ldc, a, lda, unsafe.Add(b, col), ldb, k)
+		for i := range quarters {
+			outer6x16(unsafe.Add(c, i*quarterF32), ldc, a, lda, unsafe.Add(b, i*quarterF32), ldb, k)
 		}
 		c, a = unsafe.Add(c, 6*ldc), unsafe.Add(a, 6*lda)
 	}
@@ -67,100 +63,93 @@ func outer1x64(c, a, b ptr, ldb, k int) {
 	store8(c7, c, 224)
 }
 
-func half8(h archsimd.Uint32x8) vec8 {
-	f := h.And(archsimd.BroadcastUint32x8(0x7fff)).ShiftAllLeft(13).AsFloat32x8()
-	f = f.Mul(archsimd.BroadcastFloat32x8(0x1p112))
-	sign := h.And(archsimd.BroadcastUint32x8(0x8000)).ShiftAllLeft(16)
-	return f.AsUint32x8().Or(sign).AsFloat32x8()
+func widenAVX2(out, in ptr, n int) {
+	for i := 0; i < 2*n; i += 16 {
+		store8(loadHalves8(in, i).ShiftLeft(archsimd.BroadcastUint32x8(16)).AsFloat32x8(), out, 2*i)
+	}
 }
 
-func scales8(in ptr, offset int) (a, b, c, d vec8) {
-	return half8(loadHalves8(in, offset)), half8(loadHalves8(in, offset+16)),
-		half8(loadHalves8(in, offset+32)), half8(loadHalves8(in, offset+48))
-}
-
+// signed8 are 8 bytes, of 16 that it loads.
 func signed8(p ptr, offset int) vec8 {
 	return archsimd.LoadInt8x16((*[16]int8)(unsafe.Add(p, offset))).ExtendLo8ToInt32().ConvertToFloat32()
 }
 
+// nibbles8 are the low and the high 4 bits of 8 bytes, of 16 that it loads.
 func nibbles8(p ptr, offset int) (low, high vec8) {
 	q := archsimd.LoadUint8x16((*[16]uint8)(unsafe.Add(p, offset))).ExtendLo8ToUint32()
 	low = q.And(archsimd.BroadcastUint32x8(15)).AsInt32x8().ConvertToFloat32()
-	return low, q.ShiftAllRight(4).AsInt32x8().ConvertToFloat32()
+	return low, q.ShiftRight(archsimd.BroadcastUint32x8(4)).AsInt32x8().ConvertToFloat32()
 }
 
 //go:nocheckptr
-func unpackQ8AVX2(out, in ptr, side int) {
-	d0, d1, d2, d3 := scales8(in, side*lanes)
-	in, out = unsafe.Add(in, 2*lanes+side*lanes/2), unsafe.Add(out, side*2*lanes)
-	for range quantBlock {
-		store8(signed8(in, 0).Mul(d0), out, 0)
-		store8(signed8(in, 8).Mul(d1), out, 32)
-		store8(signed8(in, 16).Mul(d2), out, 64)
-		store8(signed8(in, 24).Mul(d3), out, 96)
-		in, out = unsafe.Add(in, lanes), unsafe.Add(out, 4*lanes)
-	}
-}
-
-//go:nocheckptr
-func unpackQ4AVX2(out, in ptr, side int) {
-	d0, d1, d2, d3 := scales8(in, side*lanes)
-	m0, m1, m2, m3 := scales8(in, 2*lanes+side*lanes)
-	in, out = unsafe.Add(in, 4*lanes+side*lanes/2), unsafe.Add(out, side*2*lanes)
-	put := func(q, r, d, m vec8, at int) {
-		store8(q.MulAdd(d, m), out, at)
-		store8(r.MulAdd(d, m), out, at+4*lanes)
-	}
-	for range quantBlock / 2 {
-		q, r := nibbles8(in, 0)
-		put(q, r, d0, m0, 0)
-		q, r = nibbles8(in, 8)
-		put(q, r, d1, m1, 32)
-		q, r = nibbles8(in, 16)
-		put(q, r, d2, m2, 64)
-		q, r = nibbles8(in, 24)
-		put(q, r, d3, m3, 96)
-		in, out = unsafe.Add(in, lanes), unsafe.Add(out, 8*lanes)
+func unpackQ8AVX2(out, in ptr) {
+	for i := range quarters {
+		d, e := half8(loadHalves8(in, i*quarterF16)), half8(loadHalves8(in, i*quarterF16+16))
+		q, dst := unsafe.Add(in, 2*lanes+i*quarterQ), unsafe.Add(out, i*quarterF32)
+		for range quantBlock {
+			store8(signed8(q, 0).Mul(d), dst, 0)
+			store8(signed8(q, 8).Mul(e), dst, 32)
+			q, dst = unsafe.Add(q, lanes), unsafe.Add(dst, 4*lanes)
+		}
 	}
 }
 
 //go:nocheckptr
-func outerQ8AVX2(c, a, in ptr, side int) {
-	d0, d1, d2, d3 := scales8(in, side*lanes)
-	c, in = unsafe.Add(c, side*2*lanes), unsafe.Add(in, 2*lanes+side*lanes/2)
-	c0, c1, c2, c3 := load8(c, 0), load8(c, 32), load8(c, 64), load8(c, 96)
-	for range quantBlock {
-		x := spread8(a, 0)
-		c0, c1 = signed8(in, 0).Mul(d0).MulAdd(x, c0), signed8(in, 8).Mul(d1).MulAdd(x, c1)
-		c2, c3 = signed8(in, 16).Mul(d2).MulAdd(x, c2), signed8(in, 24).Mul(d3).MulAdd(x, c3)
-		in, a = unsafe.Add(in, lanes), unsafe.Add(a, 4)
+func unpackQ4AVX2(out, in ptr) {
+	for i := range quarters {
+		d, e := half8(loadHalves8(in, i*quarterF16)), half8(loadHalves8(in, i*quarterF16+16))
+		m, n := half8(loadHalves8(in, 2*lanes+i*quarterF16)), half8(loadHalves8(in, 2*lanes+i*quarterF16+16))
+		q, dst := unsafe.Add(in, 4*lanes+i*quarterQ), unsafe.Add(out, i*quarterF32)
+		for range quantBlock / 2 {
+			low, high := nibbles8(q, 0)
+			store8(low.MulAdd(d, m), dst, 0)
+			store8(high.MulAdd(d, m), dst, 4*lanes)
+			low, high = nibbles8(q, 8)
+			store8(low.MulAdd(e, n), dst, 32)
+			store8(high.MulAdd(e, n), dst, 4*lanes+32)
+			q, dst = unsafe.Add(q, lanes), unsafe.Add(dst, 8*lanes)
+		}
 	}
-	store8(c0, c, 0)
-	store8(c1, c, 32)
-	store8(c2, c, 64)
-	store8(c3, c, 96)
 }
 
 //go:nocheckptr
-func outerQ4AVX2(c, a, in ptr, side int) {
-	d0, d1, d2, d3 := scales8(in, side*lanes)
-	m0, m1, m2, m3 := scales8(in, 2*lanes+side*lanes)
-	c, in = unsafe.Add(c, side*2*lanes), unsafe.Add(in, 4*lanes+side*lanes/2)
-	c0, c1, c2, c3 := load8(c, 0), load8(c, 32), load8(c, 64), load8(c, 96)
-	for range quantBlock / 2 {
-		x, y := spread8(a, 0), spread8(a, 4)
-		q, r := nibbles8(in, 0)
-		c0 = r.MulAdd(d0, m0).MulAdd(y, q.MulAdd(d0, m0).MulAdd(x, c0))
-		q, r = nibbles8(in, 8)
-		c1 = r.MulAdd(d1, m1).MulAdd(y, q.MulAdd(d1, m1).MulAdd(x, c1))
-		q, r = nibbles8(in, 16)
-		c2 = r.MulAdd(d2, m2).MulAdd(y, q.MulAdd(d2, m2).MulAdd(x, c2))
-		q, r = nibbles8(in, 24)
-		c3 = r.MulAdd(d3, m3).MulAdd(y, q.MulAdd(d3, m3).MulAdd(x, c3))
-		in, a = unsafe.Add(in, lanes), unsafe.Add(a, 8)
+func outerQ8AVX2(c, a, in ptr, blocks int) {
+	for range blocks {
+		for i := range quarters {
+			d, e := half8(loadHalves8(in, i*quarterF16)), half8(loadHalves8(in, i*quarterF16+16))
+			q, x, dst := unsafe.Add(in, 2*lanes+i*quarterQ), a, unsafe.Add(c, i*quarterF32)
+			c0, c1 := load8(dst, 0), load8(dst, 32)
+			for range quantBlock {
+				y := spread8(x, 0)
+				c0, c1 = signed8(q, 0).Mul(d).MulAdd(y, c0), signed8(q, 8).Mul(e).MulAdd(y, c1)
+				q, x = unsafe.Add(q, lanes), unsafe.Add(x, 4)
+			}
+			store8(c0, dst, 0)
+			store8(c1, dst, 32)
+		}
+		in, a = unsafe.Add(in, fmtQ8.bytesPer(quantBlock)), unsafe.Add(a, 4*quantBlock)
 	}
-	store8(c0, c, 0)
-	store8(c1, c, 32)
-	store8(c2, c, 64)
-	store8(c3, c, 96)
+}
+
+//go:nocheckptr
+func outerQ4AVX2(c, a, in ptr, blocks int) {
+	for range blocks {
+		for i := range quarters {
+			d, e := half8(loadHalves8(in, i*quarterF16)), half8(loadHalves8(in, i*quarterF16+16))
+			m, n := half8(loadHalves8(in, 2*lanes+i*quarterF16)), half8(loadHalves8(in, 2*lanes+i*quarterF16+16))
+			q, x, dst := unsafe.Add(in, 4*lanes+i*quarterQ), a, unsafe.Add(c, i*quarterF32)
+			c0, c1 := load8(dst, 0), load8(dst, 32)
+			for range quantBlock / 2 {
+				y, z := spread8(x, 0), spread8(x, 4)
+				low, high := nibbles8(q, 0)
+				c0 = high.MulAdd(d, m).MulAdd(z, low.MulAdd(d, m).MulAdd(y, c0))
+				low, high = nibbles8(q, 8)
+				c1 = high.MulAdd(e, n).MulAdd(z, low.MulAdd(e, n).MulAdd(y, c1))
+				q, x = unsafe.Add(q, lanes), unsafe.Add(x, 8)
+			}
+			store8(c0, dst, 0)
+			store8(c1, dst, 32)
+		}
+		in, a = unsafe.Add(in, fmtQ4.bytesPer(quantBlock)), unsafe.Add(a, 4*quantBlock)
+	}
 }

@@ -3,24 +3,20 @@
 package llama
 
 import (
-	"math"
 	"simd/archsimd"
 	"unsafe"
 )
 
-// vectorised says whether the host runs the kernels below. A variable, so that
-// tests compare both ways.
-var vectorised = archsimd.X86.AVX512()
+var avx512 = vectors{
+	outer: outer, widen: widen,
+	unpackQ8: unpackQ8, unpackQ4: unpackQ4,
+	outerQ8: outerQ8, outerQ4: outerQ4,
+}
 
 type (
 	vec  = archsimd.Float32x16
 	ivec = archsimd.Uint32x16
-	ptr  = unsafe.Pointer
 )
-
-// The kernels check the extent of their slices once and then use pointers: a
-// bounds check per load would cost more than the arithmetic. A pointer that has
-// been moved past its last load may leave the slice, which nocheckptr permits.
 
 func load(p ptr, offset int) vec {
 	return archsimd.LoadFloat32x16((*[16]float32)(unsafe.Add(p, offset)))
@@ -36,31 +32,18 @@ func loadHalves(p ptr, offset int) ivec {
 	return archsimd.LoadUint16x16((*[16]uint16)(unsafe.Add(p, offset))).ExtendToUint32()
 }
 
-func loadBytes(p ptr, offset int) ivec {
-	return archsimd.LoadUint8x16((*[16]uint8)(unsafe.Add(p, offset))).ExtendToUint32()
-}
-
 //go:nocheckptr
-func outer(c []float32, ldc int, a []float32, lda int, b []float32, ldb, k, rows int) {
-	if !vectorised {
-		outerPlain(c, ldc, a, lda, b, ldb, k, rows)
-		return
-	}
-	if k == 0 || rows == 0 {
-		return
-	}
-	_, _, _ = c[(rows-1)*ldc+lanes-1], a[(rows-1)*lda+k-1], b[(k-1)*ldb+lanes-1]
-	pc, pa, pb := ptr(&c[0]), ptr(&a[0]), ptr(&b[0])
+func outer(c ptr, ldc int, a ptr, lda int, b ptr, ldb, k, rows int) {
 	for ; rows >= 6; rows -= 6 {
-		outer6(pc, 4*ldc, pa, 4*lda, pb, 4*ldb, k)
-		pc, pa = unsafe.Add(pc, 6*4*ldc), unsafe.Add(pa, 6*4*lda)
+		outer6(c, ldc, a, lda, b, ldb, k)
+		c, a = unsafe.Add(c, 6*ldc), unsafe.Add(a, 6*lda)
 	}
 	for ; rows >= 2; rows -= 2 {
-		outer2(pc, unsafe.Add(pc, 4*ldc), pa, unsafe.Add(pa, 4*lda), pb, 4*ldb, k)
-		pc, pa = unsafe.Add(pc, 8*ldc), unsafe.Add(pa, 8*lda)
+		outer2(c, unsafe.Add(c, ldc), a, unsafe.Add(a, lda), b, ldb, k)
+		c, a = unsafe.Add(c, 2*ldc), unsafe.Add(a, 2*lda)
 	}
 	if rows > 0 {
-		outer1(pc, pa, pb, 4*ldb, k)
+		outer1(c, a, b, ldb, k)
 	}
 }
 
@@ -117,36 +100,9 @@ func half(h ivec) vec {
 	return f.AsUint32x16().Or(sign).AsFloat32x16()
 }
 
-//go:nocheckptr
-func unpack(dst []float32, f format, panel []byte, from, to int) {
-	if !vectorised || f == fmtF32 {
-		unpackPlain(dst, f, panel, from, to)
-		return
-	}
-	if from == to {
-		return
-	}
-	_, _ = dst[(to-from)*lanes-1], panel[f.bytesPer(to)-1]
-	out, in := ptr(&dst[0]), ptr(&panel[f.bytesPer(from)])
-	switch f {
-	case fmtF16:
-		for i := 0; i < (to-from)*lanes*2; i += 32 {
-			store(half(loadHalves(in, i)), out, 2*i)
-		}
-	case fmtBF16:
-		for i := 0; i < (to-from)*lanes*2; i += 32 {
-			store(loadHalves(in, i).ShiftAllLeft(16).AsFloat32x16(), out, 2*i)
-		}
-	case fmtQ8:
-		for range (to - from) / quantBlock {
-			unpackQ8(out, in)
-			in, out = unsafe.Add(in, fmtQ8.bytesPer(quantBlock)), unsafe.Add(out, quantBlock*lanes*4)
-		}
-	case fmtQ4:
-		for range (to - from) / quantBlock {
-			unpackQ4(out, in)
-			in, out = unsafe.Add(in, fmtQ4.bytesPer(quantBlock)), unsafe.Add(out, quantBlock*lanes*4)
-		}
+func widen(out, in ptr, n int) {
+	for i := 0; i < 2*n; i += 32 {
+		store(loadHalves(in, i).ShiftAllLeft(16).AsFloat32x16(), out, 2*i)
 	}
 }
 
@@ -161,7 +117,7 @@ func signed(p ptr, offset int) vec {
 
 // nibbles are the low and the high 4 bits of 16 bytes.
 func nibbles(p ptr, offset int) (low, high vec) {
-	q := loadBytes(p, offset)
+	q := archsimd.LoadUint8x16((*[16]uint8)(unsafe.Add(p, offset))).ExtendToUint32()
 	low = q.And(archsimd.BroadcastUint32x16(15)).AsInt32x16().ConvertToFloat32()
 	return low, q.ShiftAllRight(4).AsInt32x16().ConvertToFloat32()
 }
@@ -199,21 +155,6 @@ func unpackQ4(out, in ptr) {
 		put(q, r, d3, m3, 192)
 		in, out = unsafe.Add(in, lanes), unsafe.Add(out, 8*lanes)
 	}
-}
-
-// outerUnpack is unpack and outer for a single row without the memory between
-// them: decoding is bound by how fast weights come in.
-func outerUnpack(c, a []float32, f format, panel []byte, cols int) bool {
-	if !vectorised || f != fmtQ4 && f != fmtQ8 {
-		return false
-	}
-	_, _, _ = c[lanes-1], a[cols-1], panel[f.bytesPer(cols)-1]
-	if f == fmtQ4 {
-		outerQ4(ptr(&c[0]), ptr(&a[0]), ptr(&panel[0]), cols/quantBlock)
-	} else {
-		outerQ8(ptr(&c[0]), ptr(&a[0]), ptr(&panel[0]), cols/quantBlock)
-	}
-	return true
 }
 
 //go:nocheckptr
@@ -258,83 +199,4 @@ func outerQ4(c, a, in ptr, blocks int) {
 	store(c1, c, 64)
 	store(c2, c, 128)
 	store(c3, c, 192)
-}
-
-//go:nocheckptr
-func widen(dst []float32, ldd int, src []uint16, lds, rows, n int) {
-	if !vectorised || n%16 != 0 {
-		widenPlain(dst, ldd, src, lds, rows, n)
-		return
-	}
-	if rows == 0 || n == 0 {
-		return
-	}
-	_, _ = dst[(rows-1)*ldd+n-1], src[(rows-1)*lds+n-1]
-	out, in := ptr(&dst[0]), ptr(&src[0])
-	for range rows {
-		for i := 0; i < 2*n; i += 32 {
-			store(loadHalves(in, i).ShiftAllLeft(16).AsFloat32x16(), out, 2*i)
-		}
-		out, in = unsafe.Add(out, 4*ldd), unsafe.Add(in, 2*lds)
-	}
-}
-
-// exp16 is exp32 on 16 lanes.
-func exp16(x vec) vec {
-	bc := archsimd.BroadcastFloat32x16
-	keep := x.GreaterEqual(bc(expMin))
-	x = x.Min(bc(expMax))
-	t := x.MulAdd(bc(log2e), bc(expMagic))
-	n := t.Sub(bc(expMagic))
-	r := n.MulAdd(bc(-ln2Hi), x)
-	r = n.MulAdd(bc(-ln2Lo), r)
-	p := bc(exp5).MulAdd(r, bc(exp4))
-	p = p.MulAdd(r, bc(exp3))
-	p = p.MulAdd(r, bc(exp2))
-	p = p.MulAdd(r, bc(exp1))
-	p = p.MulAdd(r, bc(exp0))
-	p = p.MulAdd(r.Mul(r), r)
-	p = p.Add(bc(1))
-	p = p.AsInt32x16().Add(t.AsInt32x16().ShiftAllLeft(23)).AsFloat32x16()
-	return p.Masked(keep)
-}
-
-func silu(dst, gate, up []float32) {
-	n := len(gate) &^ 15
-	if !vectorised {
-		n = 0
-	}
-	var zero vec
-	one := archsimd.BroadcastFloat32x16(1)
-	for i := 0; i < n; i += 16 {
-		g := archsimd.LoadFloat32x16Slice(gate[i:])
-		v := g.Div(one.Add(exp16(zero.Sub(g)))).Mul(archsimd.LoadFloat32x16Slice(up[i:]))
-		v.StoreSlice(dst[i:])
-	}
-	siluPlain(dst[n:], gate[n:], up[n:])
-}
-
-func softmax(s []float32) float32 {
-	if !vectorised {
-		return softmaxPlain(s)
-	}
-	tops := archsimd.BroadcastFloat32x16(float32(math.Inf(-1)))
-	for i := 0; i+16 <= len(s); i += 16 {
-		tops = tops.Max(archsimd.LoadFloat32x16Slice(s[i:]))
-	}
-	var lane [16]float32
-	tops.Store(&lane)
-	top := lane[0]
-	for _, x := range lane {
-		top = max(top, x)
-	}
-	var sums vec
-	tops = archsimd.BroadcastFloat32x16(top)
-	for i := 0; i+16 <= len(s); i += 16 {
-		e := exp16(archsimd.LoadFloat32x16Slice(s[i:]).Sub(tops))
-		e.StoreSlice(s[i:])
-		sums = sums.Add(e)
-	}
-	sums.Store(&lane)
-	return sumTree(&lane)
 }

@@ -79,27 +79,31 @@ func TestExpIsAccurate(t *testing.T) {
 	}
 }
 
-// both runs f with the plain and the vector kernels and wants the same bits.
-func both(t *testing.T, what string, f func() []float32) {
+func skipWithoutVectors(t *testing.T) {
+	if len(hostKernels()) == 1 {
+		t.Skip("this host or build has no vector kernels: there is nothing to compare")
+	}
+}
+
+// all runs f with all kernels that the host has and wants the same bits.
+func all(t *testing.T, what string, f func() []float32) {
 	t.Helper()
-	setVectorised(true)
-	fast := f()
-	setVectorised(false)
-	plain := f()
-	setVectorised(true)
-	if !sameBits(fast, plain) {
-		for i := range fast {
-			if math.Float32bits(fast[i]) != math.Float32bits(plain[i]) {
-				t.Fatalf("%s: element %d is %x with vectors and %x without", what, i, fast[i], plain[i])
+	best := kernel
+	defer func() { kernel = best }()
+	kernel = portable
+	want := f()
+	for _, k := range hostKernels() {
+		kernel = k
+		for i, got := range f() {
+			if math.Float32bits(got) != math.Float32bits(want[i]) {
+				t.Fatalf("%s: element %d is %x with %s kernels and %x without", what, i, got, k.name, want[i])
 			}
 		}
 	}
 }
 
 func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
-	if !setVectorised(true) {
-		t.Skip("this host or build has no vector kernels: there is nothing to compare")
-	}
+	skipWithoutVectors(t)
 	rng := seeded(t)
 	fill := func(n, exponents int) []float32 {
 		v := make([]float32, n)
@@ -111,9 +115,9 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 	for range 40 {
 		k, rows, lda, ldb, ldc := 1+rng.IntN(70), 1+rng.IntN(15), 70+rng.IntN(9), lanes+rng.IntN(9), lanes+rng.IntN(9)
 		a, b, c := fill(rows*lda, 12), fill(k*ldb, 12), fill(rows*ldc, 12)
-		both(t, "outer", func() []float32 {
+		all(t, "outer", func() []float32 {
 			out := append([]float32(nil), c...)
-			outer(out, ldc, a, lda, b, ldb, k, rows)
+			kernel.outer(out, ldc, a, lda, b, ldb, k, rows)
 			return out
 		})
 		for kind := range formats {
@@ -124,9 +128,9 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 				t.Fatal(err)
 			}
 			from := 32 * rng.IntN(cols/32)
-			both(t, kind.String(), func() []float32 {
+			all(t, kind.String(), func() []float32 {
 				out := make([]float32, (cols-from)*lanes)
-				unpack(out, w.format, w.panel(1), from, cols)
+				kernel.unpack(out, w.format, w.panel(1), from, cols)
 				return out
 			})
 		}
@@ -138,11 +142,11 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 				t.Fatal(err)
 			}
 			x := fill(cols, 12)
-			both(t, kind.String()+" at once", func() []float32 {
+			all(t, kind.String()+" at once", func() []float32 {
 				out, weights := append([]float32(nil), c[:lanes]...), make([]float32, cols*lanes)
-				if !outerUnpack(out, x, w.format, w.panel(0), cols) {
-					unpack(weights, w.format, w.panel(0), 0, cols)
-					outer(out, lanes, x, cols, weights, lanes, cols, 1)
+				if !kernel.outerUnpack(out, x, w.format, w.panel(0), cols) {
+					kernel.unpack(weights, w.format, w.panel(0), 0, cols)
+					kernel.outer(out, lanes, x, cols, weights, lanes, cols, 1)
 				}
 				return out
 			})
@@ -152,33 +156,31 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 			raw[i] = floatToBfloat(anyFloat(rng, 30))
 		}
 		n := []int{1, 16, 17, 48, 64}[rng.IntN(5)]
-		both(t, "widen", func() []float32 {
+		all(t, "widen", func() []float32 {
 			out := make([]float32, 64*70)
-			widen(out, 70, raw, 80, 64, n)
+			kernel.widen(out, 70, raw, 80, 64, n)
 			return out
 		})
 		x, y := fill(100, 6), fill(100, 6)
-		both(t, "silu", func() []float32 {
+		all(t, "silu", func() []float32 {
 			out := make([]float32, 100)
-			silu(out, x, y)
+			kernel.silu(out, x, y)
 			return out
 		})
 		scores := fill(96, 6)
 		for i := 50; i < 96; i++ {
 			scores[i] = float32(math.Inf(-1))
 		}
-		both(t, "softmax", func() []float32 {
+		all(t, "softmax", func() []float32 {
 			out := append([]float32(nil), scores...)
-			return append(out, softmax(out))
+			return append(out, kernel.softmax(out))
 		})
 	}
 }
 
-// The whole model, with all formats of weights, without vectors.
-func TestPlainGoComputesTheSameModel(t *testing.T) {
-	if !setVectorised(true) {
-		t.Skip("this host or build has no vector kernels: there is nothing to compare")
-	}
+// The whole model, with all formats of weights.
+func TestAllKernelsComputeTheSameModel(t *testing.T) {
+	skipWithoutVectors(t)
 	rng := seeded(t)
 	tokens := make([]uint32, 12)
 	for i := range tokens {
@@ -186,7 +188,7 @@ func TestPlainGoComputesTheSameModel(t *testing.T) {
 	}
 	for name, s := range specs {
 		m, _ := s.build(t, rng)
-		both(t, name, func() []float32 {
+		all(t, name, func() []float32 {
 			logits, _ := alone(t, m, 16, tokens)
 			return logits[len(tokens)-1]
 		})

@@ -153,7 +153,7 @@ func TestBitsDoNotDependOnHowTokensAreComputed(t *testing.T) {
 	withProcs(t, 4)
 	rng := seeded(t)
 	most := 200 // tokens of a sequence
-	if raceDetector || !setVectorised(true) {
+	if raceDetector || Kernels() == "portable" {
 		most = 40 // both make kernels tens of times slower
 	}
 	models := map[string]*Model{"tiny": tinyModel(t)}

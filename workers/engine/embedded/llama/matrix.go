@@ -72,7 +72,8 @@ func newMatrix(kind gguf.Type, rows, cols int, data []byte, rowOf func(int) int)
 		return nil, fmt.Errorf("element type %s is not supported (supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1)", kind)
 	}
 	w := &matrix{rows: rows, cols: cols, format: f, panels: padLanes(rows) / lanes, panelBytes: f.bytesPer(cols)}
-	w.data = make([]byte, w.panels*w.panelBytes)
+	// Vector kernels load the last 8 bytes with 8 more behind them.
+	w.data = make([]byte, w.panels*w.panelBytes, w.panels*w.panelBytes+8)
 	stride := len(data) / rows
 	var next atomic.Int64
 	var wg sync.WaitGroup

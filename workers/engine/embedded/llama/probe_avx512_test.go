@@ -28,10 +28,3 @@ func fmaRegisters(n int) {
 	v := a.Add(b).Add(c).Add(d).Add(e).Add(f).Add(g).Add(h).Add(i).Add(j)
 	sink.Add(uint64(v.AsInt32x16().ToMask().ToBits()))
 }
-
-// setVectorised turns the vector kernels on, where the host has them, or off,
-// and says whether they are on.
-func setVectorised(on bool) bool {
-	vectorised = on && archsimd.X86.AVX512()
-	return vectorised
-}

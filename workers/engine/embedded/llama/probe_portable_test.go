@@ -20,5 +20,3 @@ func fmaRegisters(n int) {
 	}
 	sink.Add(uint64(x))
 }
-
-func setVectorised(bool) bool { return false }

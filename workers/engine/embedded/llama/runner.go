@@ -255,17 +255,17 @@ func (r *Runner) product(member, task int) {
 	}
 	data := w.panel(row / lanes)
 	if w.format == fmtF32 {
-		outer(dst, lin.width, src, w.cols, floats(data), lanes, w.cols, rows)
+		kernel.outer(dst, lin.width, src, w.cols, floats(data), lanes, w.cols, rows)
 		return
 	}
-	if rows == 1 && outerUnpack(dst, src, w.format, data, w.cols) {
+	if rows == 1 && kernel.outerUnpack(dst, src, w.format, data, w.cols) {
 		return
 	}
 	buf := r.memory[member].weights
 	for k := 0; k < w.cols; k += unpackCols {
 		end := min(k+unpackCols, w.cols)
-		unpack(buf, w.format, data, k, end)
-		outer(dst, lin.width, src[k:], w.cols, buf, lanes, end-k, rows)
+		kernel.unpack(buf, w.format, data, k, end)
+		kernel.outer(dst, lin.width, src[k:], w.cols, buf, lanes, end-k, rows)
 	}
 }
 
@@ -305,7 +305,7 @@ func (r *Runner) ffnNorm(_, row int) {
 func (r *Runner) activate(_, row int) {
 	lin, n := &r.m.layers[r.layer].gateUp, r.m.config.FFN
 	out := r.gateUp[row*lin.width:][:lin.width]
-	silu(r.active[row*n:][:n], out[:n], out[lin.offsets[1]:][:n])
+	kernel.silu(r.active[row*n:][:n], out[:n], out[lin.offsets[1]:][:n])
 }
 
 // finish normalises the i-th token whose logits are asked for. Its row moves to
