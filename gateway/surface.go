@@ -120,7 +120,9 @@ type tierView struct {
 	Tier      kv.Tier   `json:"tier"`
 	Capacity  int       `json:"capacity"`
 	Free      int       `json:"free"`
+	Filling   int       `json:"filling"`
 	Committed int       `json:"committed"`
+	Evicting  int       `json:"evicting"`
 	Leased    int       `json:"leased"`
 	Hits      uint64    `json:"hits"`
 	Misses    uint64    `json:"misses"`
@@ -143,7 +145,7 @@ type linkView struct {
 
 func viewTier(t kv.Tier, s workers.TierStats, l workers.LinkStats) tierView {
 	v := tierView{
-		Tier: t, Capacity: s.Capacity, Free: s.Free, Committed: s.Committed, Leased: s.Leased,
+		Tier: t, Capacity: s.Capacity, Free: s.Free, Filling: s.Filling, Committed: s.Committed, Evicting: s.Evicting, Leased: s.Leased,
 		Hits: s.Hits, Misses: s.Misses, Stored: s.Stored, Evicted: s.Evicted, Corrupt: s.Corrupt,
 	}
 	if l != (workers.LinkStats{}) {

@@ -83,9 +83,11 @@ func (m *Manager) saveToHost(l *link, j *job) outcome {
 		found.release()
 		return present
 	}
-	// A staging pool that is full of blocks on their way down is worth waiting
-	// for: what is copied into it without reaching a store is lost.
-	if !m.cpu.advertise && !m.waitForRoom(offloadPatience, func() bool { return m.offloadLeases < m.maxOffloadLeases() }) {
+	// Stores that lag behind are worth waiting for: a block copied into a pool
+	// full of blocks on their way down would push one out before it got there.
+	// If they do not catch up, a cpu tier of its own still takes the block.
+	caughtUp := m.waitForRoom(offloadPatience, func() bool { return m.offloadLeases < m.maxOffloadLeases() })
+	if !caughtUp && !m.cpu.advertise {
 		return dropped
 	}
 	for m.gpu.starved > 0 {

@@ -86,6 +86,7 @@ func (w *Worker) fromAgent(m *agentpb.WatchStatsResponse) Stats {
 		if t, ok := ts.GetTier().ToTier(); ok {
 			s.Tiers[t] = TierStats{
 				Capacity: int(ts.GetCapacity()), Free: int(ts.GetFree()),
+				Filling: int(ts.GetFilling()), Evicting: int(ts.GetEvicting()),
 				Committed: int(ts.GetCommitted()), Leased: int(ts.GetLeased()),
 				Hits: ts.GetHits(), Misses: ts.GetMisses(),
 				Stored: ts.GetStored(), Evicted: ts.GetEvicted(), Corrupt: ts.GetCorrupt(),

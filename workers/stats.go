@@ -26,9 +26,10 @@ type Stats struct {
 
 // TierStats is one tier of a worker's block manager.
 type TierStats struct {
-	Capacity, Free, Committed, Leased int // blocks
-	Hits, Misses                      uint64
-	Stored, Evicted, Corrupt          uint64
+	// Free + Filling + Committed + Evicting = Capacity; Leased are of the committed.
+	Capacity, Free, Filling, Committed, Evicting, Leased int // blocks
+	Hits, Misses                                         uint64
+	Stored, Evicted, Corrupt                             uint64
 }
 
 // LinkStats is how fast blocks come up from a tier.

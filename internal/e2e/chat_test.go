@@ -149,6 +149,7 @@ func (g gateway) post(path, body string) (int, http.Header, string) {
 // explanation is what `kvasir explain --json` prints.
 type explanation struct {
 	RequestID    string      `json:"request_id"`
+	Done         bool        `json:"done"`
 	Chosen       string      `json:"chosen"`
 	Candidates   []candidate `json:"candidates"`
 	ObservedTTFT float64     `json:"observed_ttft_ms"`
@@ -171,17 +172,21 @@ type candidate struct {
 	RecomputeBlocks int            `json:"recompute_blocks"`
 }
 
-// explain asks the command line why a request went where it went.
-func (g gateway) explain(id string) explanation {
+// explain asks the command line why a request went where it went, once the
+// gateway has closed its record: the client may have its answer a moment before.
+func (g gateway) explain(id string) (e explanation) {
 	g.t.Helper()
-	out, err := run(g.t, nil, binary, "explain", id, "--url", g.url, "--json")
-	if err != nil {
-		g.t.Fatalf("kvasir explain %s: %v\n%s", id, err, out)
-	}
-	var e explanation
-	if err := json.Unmarshal([]byte(out), &e); err != nil {
-		g.t.Fatalf("kvasir explain: %v in %s", err, out)
-	}
+	g.eventually("the record is closed", func() error {
+		out, err := run(g.t, nil, binary, "explain", id, "--url", g.url, "--json")
+		if err != nil {
+			return fmt.Errorf("kvasir explain %s: %w: %s", id, err, out)
+		}
+		e = explanation{}
+		if err := json.Unmarshal([]byte(out), &e); err != nil || !e.Done {
+			return fmt.Errorf("%v in %s", err, out)
+		}
+		return nil
+	})
 	return e
 }
 

@@ -19,8 +19,10 @@ discovery: {etcd: {endpoints: ["127.0.0.1:%d"], ttl: 3s}}
 agent: {model: smol, engine: embedded, embedded: {model: %q, gpu_blocks: 128, threads: 1}}
 tiers: {cpu: 64MiB, redis: {url: "redis://127.0.0.1:%d/0"}}
 `, model, etcdPort, model, redisPort))
+	metricsPort := map[string]int{"w0": freePort(t), "w1": freePort(t), "w2": freePort(t)}
 	worker := func(id string) *process {
-		return start(t, "worker "+id, []string{"TMPDIR=" + t.TempDir()}, binary, "worker", "--config", config, "--id", id)
+		env := []string{"TMPDIR=" + t.TempDir(), fmt.Sprintf("KVASIR_AGENT_METRICS=127.0.0.1:%d", metricsPort[id])}
+		return start(t, "worker "+id, env, binary, "worker", "--config", config, "--id", id)
 	}
 	workers := map[string]*process{"w0": worker("w0"), "w1": worker("w1")}
 	g := ready(t, start(t, "gateway", nil, binary, "serve", "--config", config))
@@ -55,14 +57,22 @@ tiers: {cpu: 64MiB, redis: {url: "redis://127.0.0.1:%d/0"}}
 	for i := range 3 {
 		g.talk("smol").say(essay(fmt.Sprintf("no redis %d", i), 60), 4)
 	}
-	if g.linkErrors("redis") == 0 {
-		g.eventually("the errors of the Redis tier are counted", func() error {
-			if g.linkErrors("redis") == 0 {
-				return fmt.Errorf("none")
+	g.eventually("what Redis did not take is counted", func() error {
+		lost := 0.0
+		for _, id := range []string{"w0", "w1"} {
+			for _, outcome := range []string{"error", "dropped"} {
+				n, err := metric(fmt.Sprintf("http://127.0.0.1:%d", metricsPort[id]), "kvasir_kvbm_link_blocks_total", `outcome="`+outcome+`",to="redis"`)
+				if err != nil {
+					return err
+				}
+				lost += n
 			}
-			return nil
-		})
-	}
+		}
+		if lost == 0 {
+			return fmt.Errorf("nothing is")
+		}
+		return nil
+	})
 
 	t.Log("start both: all recovers by itself")
 	redisServer(t, redisPort)

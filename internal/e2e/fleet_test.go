@@ -1,6 +1,12 @@
 package e2e
 
-import "fmt"
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
 
 // awaitWorkers waits until n workers are ready.
 func (g gateway) awaitWorkers(n int) {
@@ -26,66 +32,66 @@ func (g gateway) awaitWorkers(n int) {
 	})
 }
 
-// tiers is GET /kvasir/v1/tiers.
-type tiers struct {
-	Workers []struct {
-		ID    string
-		Tiers map[string]struct {
-			Capacity, Committed int
-		}
-		Links []struct {
-			From, To string
-			Blocks   int
-			Errors   int
-		}
+// tier is one tier of one worker in GET /kvasir/v1/tiers.
+type tier struct {
+	Tier                                                 string
+	Capacity, Free, Filling, Committed, Evicting, Leased int
+	Up                                                   struct{ Blocks int } // the link that brings blocks up from it
+}
+
+// tiers is every tier of every worker.
+func (g gateway) tiers() (all []tier) {
+	g.t.Helper()
+	var answer struct {
+		Workers []struct{ Tiers []tier }
 	}
+	g.getJSON("/kvasir/v1/tiers", &answer)
+	for _, w := range answer.Workers {
+		all = append(all, w.Tiers...)
+	}
+	return all
 }
 
-func (g gateway) tiers() (t tiers) {
+// sum adds up a figure of one tier over all workers.
+func (g gateway) sum(name string, figure func(tier) int) (n int) {
 	g.t.Helper()
-	g.getJSON("/kvasir/v1/tiers", &t)
-	return t
-}
-
-// committed is the number of blocks in a tier, over all workers.
-func (g gateway) committed(tier string) (n int) {
-	g.t.Helper()
-	for _, w := range g.tiers().Workers {
-		n += w.Tiers[tier].Committed
+	for _, x := range g.tiers() {
+		if x.Tier == name {
+			n += figure(x)
+		}
 	}
 	return n
 }
 
-func (g gateway) capacity(tier string) (n int) {
-	g.t.Helper()
-	for _, w := range g.tiers().Workers {
-		n += w.Tiers[tier].Capacity
-	}
-	return n
+// committed is the number of blocks in a tier.
+func (g gateway) committed(name string) int {
+	return g.sum(name, func(x tier) int { return x.Committed })
 }
 
 // moved is the number of blocks that were brought up from a tier.
-func (g gateway) moved(tier string) (n int) {
-	g.t.Helper()
-	for _, w := range g.tiers().Workers {
-		for _, l := range w.Links {
-			if l.From == tier && (l.To == "cpu" && tier != "gpu" || l.To == "gpu") {
-				n += l.Blocks
-			}
-		}
-	}
-	return n
+func (g gateway) moved(name string) int {
+	return g.sum(name, func(x tier) int { return x.Up.Blocks })
 }
 
-// linkErrors is the number of transfers to or from a tier that failed.
-func (g gateway) linkErrors(tier string) (n int) {
-	g.t.Helper()
-	for _, w := range g.tiers().Workers {
-		for _, l := range w.Links {
-			if l.From == tier || l.To == tier {
-				n += l.Errors
-			}
-		}
+// metric is the sum of the series of a metric at an address whose labels contain
+// with; 0 if there is none.
+func metric(url, name, with string) (sum float64, err error) {
+	r, err := http.Get(url + "/metrics")
+	if err != nil {
+		return 0, err
 	}
-	return n
+	defer r.Body.Close()
+	for sc := bufio.NewScanner(r.Body); sc.Scan(); {
+		line := sc.Text()
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' || !strings.Contains(rest, with) {
+			continue
+		}
+		v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", line, err)
+		}
+		sum += v
+	}
+	return sum, nil
 }

@@ -94,7 +94,7 @@ func TestExplainAddsUp(t *testing.T) {
 	g := startUp(t, []string{"KVASIR_CACHE=" + t.TempDir()}, "--workers", "3")
 	model := tinyName(g)
 	for i := range 6 {
-		body := `{"model":"` + model + `","messages":[{"role":"user","content":"` + essay("x"+strconv.Itoa(i%2), 40+30*i) + `"}],"max_tokens":4}`
+		body := `{"model":"` + model + `","messages":[{"role":"user","content":"` + essay("x"+strconv.Itoa(i%2), 40+30*i) + `"}],"max_tokens":4,"stream":true}`
 		status, h, answer := g.post("/v1/chat/completions", body)
 		if status != http.StatusOK {
 			t.Fatalf("%d %s", status, answer)

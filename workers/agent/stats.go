@@ -113,6 +113,7 @@ func (a *Agent) managerStats(m *agentpb.WatchStatsResponse) {
 		m.Tiers = append(m.Tiers, &agentpb.TierStats{
 			Tier:     agentpb.FromTier(t),
 			Capacity: uint32(ts.Capacity), Free: uint32(ts.Free),
+			Filling: uint32(ts.Filling), Evicting: uint32(ts.Evicting),
 			Committed: uint32(ts.Committed), Leased: uint32(ts.Leased),
 			Hits: ts.Hits, Misses: ts.Misses,
 			Stored: ts.Stored, Evicted: ts.Evicted, Corrupt: ts.Corrupt,

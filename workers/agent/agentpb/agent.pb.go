@@ -931,6 +931,8 @@ type TierStats struct {
 	Stored        uint64                 `protobuf:"varint,8,opt,name=stored,proto3" json:"stored,omitempty"`
 	Evicted       uint64                 `protobuf:"varint,9,opt,name=evicted,proto3" json:"evicted,omitempty"`
 	Corrupt       uint64                 `protobuf:"varint,10,opt,name=corrupt,proto3" json:"corrupt,omitempty"`
+	Filling       uint32                 `protobuf:"varint,11,opt,name=filling,proto3" json:"filling,omitempty"`
+	Evicting      uint32                 `protobuf:"varint,12,opt,name=evicting,proto3" json:"evicting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1031,6 +1033,20 @@ func (x *TierStats) GetEvicted() uint64 {
 func (x *TierStats) GetCorrupt() uint64 {
 	if x != nil {
 		return x.Corrupt
+	}
+	return 0
+}
+
+func (x *TierStats) GetFilling() uint32 {
+	if x != nil {
+		return x.Filling
+	}
+	return 0
+}
+
+func (x *TierStats) GetEvicting() uint32 {
+	if x != nil {
+		return x.Evicting
 	}
 	return 0
 }
@@ -1377,7 +1393,7 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"cache_hits\x18\a \x01(\x04R\tcacheHitsB\v\n" +
 	"\t_kv_usageB\x18\n" +
-	"\x16_queued_prefill_tokens\"\x94\x02\n" +
+	"\x16_queued_prefill_tokens\"\xca\x02\n" +
 	"\tTierStats\x12)\n" +
 	"\x04tier\x18\x01 \x01(\x0e2\x15.kvasir.agent.v1.TierR\x04tier\x12\x1a\n" +
 	"\bcapacity\x18\x02 \x01(\rR\bcapacity\x12\x12\n" +
@@ -1389,7 +1405,9 @@ const file_agent_proto_rawDesc = "" +
 	"\x06stored\x18\b \x01(\x04R\x06stored\x12\x18\n" +
 	"\aevicted\x18\t \x01(\x04R\aevicted\x12\x18\n" +
 	"\acorrupt\x18\n" +
-	" \x01(\x04R\acorrupt\"\xb9\x02\n" +
+	" \x01(\x04R\acorrupt\x12\x18\n" +
+	"\afilling\x18\v \x01(\rR\afilling\x12\x1a\n" +
+	"\bevicting\x18\f \x01(\rR\bevicting\"\xb9\x02\n" +
 	"\tLinkStats\x12)\n" +
 	"\x04from\x18\x01 \x01(\x0e2\x15.kvasir.agent.v1.TierR\x04from\x12%\n" +
 	"\x02to\x18\x02 \x01(\x0e2\x15.kvasir.agent.v1.TierR\x02to\x12\x0e\n" +
