@@ -85,8 +85,8 @@ func (x *exchange) streamEnd(p *placement, b *booking, resp *http.Response, rest
 		e := fail(CodeUpstreamFailed, "", "worker %s sent an error within its stream", p.worker.ID())
 		e.sent = x.sent
 		return e, false
-	case readErr == io.EOF && x.answer.done:
-		return nil, false
+	case x.answer.done:
+		return nil, false // whole, even if the client has hung up since, as many do at [DONE]
 	case readErr == io.EOF:
 		readErr = errCut
 	}

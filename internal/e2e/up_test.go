@@ -92,6 +92,7 @@ func TestUpWithoutModel(t *testing.T) {
 // header's.
 func TestExplainAddsUp(t *testing.T) {
 	g := startUp(t, []string{"KVASIR_CACHE=" + t.TempDir()}, "--workers", "3")
+	g.awaitWorkers(3)
 	model := tinyName(g)
 	for i := range 6 {
 		body := `{"model":"` + model + `","messages":[{"role":"user","content":"` + essay("x"+strconv.Itoa(i%2), 40+30*i) + `"}],"max_tokens":4,"stream":true}`
