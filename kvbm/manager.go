@@ -46,6 +46,7 @@ type Manager struct {
 	flights       map[flightKey]*flight
 	onboardings   map[*Onboarding]struct{} // running and held
 	plans         map[string]*Onboarding   // those with an id
+	settled       settled                  // requests that want no more
 	watchers      map[int]func([]kv.Event)
 	nextWatcher   int
 	tiers         [kv.NumTiers]tierCounts

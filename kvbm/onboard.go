@@ -82,7 +82,8 @@ type arrival struct {
 // Onboard brings r.Blocks into the gpu pool if the manager owns it, else into
 // cpu, and returns at once. The blocks stay leased until Release or for r.Hold.
 // The end of ctx ends the onboarding with what has landed. For an ID that is
-// running or held it returns that Onboarding.
+// running or held it returns that Onboarding, and for one that is settled what
+// its onboarding came to.
 func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -107,6 +108,11 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 		o.window = min(o.window, max(1, m.cpu.Capacity()/2))
 	}
 	o.arrivals = make(chan arrival, o.window)
+	if r, ok := m.settled.results[r.ID]; ok {
+		o.result, o.finished = r, true
+		close(o.done)
+		return o
+	}
 	if m.closing || m.poolOf(o.target) == nil {
 		o.result.Missed = len(r.Blocks)
 		o.finished = true

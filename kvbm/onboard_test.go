@@ -2,6 +2,7 @@ package kvbm
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -313,4 +314,30 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 	if r := m.Onboard(t.Context(), OnboardRequest{Blocks: bs}).Result(); r.Missed != 8 {
 		t.Fatalf("after close: %+v", r)
 	}
+}
+
+// The router's call was overtaken by its request: it learns what the request's
+// own came to, and holds nothing.
+func TestASettledRequestWantsNothing(t *testing.T) {
+	bs := prompt(1, 4)
+	m, g := onDisk(t, nil, bs)
+	close(g.passed)
+	want := m.Onboard(t.Context(), OnboardRequest{ID: "r1", Blocks: bs}).Result()
+	m.Settle("r1")
+	m.Settle("never asked")
+	for id, want := range map[string]OnboardResult{"r1": want, "never asked": {}} {
+		if got := m.Onboard(t.Context(), OnboardRequest{ID: id, Blocks: bs, Hold: time.Hour}).Result(); got != want {
+			t.Errorf("%s: %+v, want %+v", id, got, want)
+		}
+	}
+	if n := m.Stats().Tiers[kv.GPU].Leased; n != 0 {
+		t.Errorf("%d blocks are held", n)
+	}
+	for i := range 2 * settledIDs {
+		m.Settle(fmt.Sprint(i))
+	}
+	if n := len(m.settled.results); n != settledIDs {
+		t.Errorf("%d settled requests are remembered, want the last %d", n, settledIDs)
+	}
+	check(t, m)
 }

@@ -19,8 +19,12 @@ func (s *scheduler) intake(q *sequence) {
 		s.enqueue(q)
 		return
 	}
+	id := ""
+	if q.restore >= 0 {
+		id = q.id // the router asks for the same, before us or after
+	}
 	q.onboarding = s.manager.Onboard(s.ctx, kvbm.OnboardRequest{
-		ID:       q.id,
+		ID:       id,
 		Blocks:   kv.Blocks(nil, q.root, q.hashes[:n]),
 		Deadline: time.Now().Add(s.restoreTimeout),
 	})
@@ -59,17 +63,15 @@ func (s *scheduler) restored(q *sequence, r kvbm.OnboardResult) {
 	s.enqueue(q)
 }
 
-// dropHold lets go of the restored blocks that the manager keeps for q: ours,
-// and those of a router's call that came after ours had ended.
+// dropHold lets go of the restored blocks that the manager keeps for q. A
+// router's call that is still on its way will not have them held again.
 func (s *scheduler) dropHold(q *sequence) {
+	if q.restore >= 0 && q.index == 0 {
+		s.manager.Settle(q.id)
+	}
 	if q.onboarding != nil {
 		q.onboarding.Release()
 		q.onboarding = nil
-	}
-	if q.restore >= 0 && q.index == 0 {
-		if o, ok := s.manager.Planned(q.id); ok {
-			o.Release()
-		}
 	}
 }
 
@@ -82,22 +84,7 @@ func (s *scheduler) dropHolds() bool {
 			return true
 		}
 	}
-	for _, q := range s.running {
-		if o, ok := s.manager.Planned(q.id); ok && q.restore >= 0 && q.index == 0 && ended(o) {
-			s.dropHold(q)
-			return true
-		}
-	}
 	return false
-}
-
-func ended(o *kvbm.Onboarding) bool {
-	select {
-	case <-o.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 // toRestore is how many leading blocks to ask the manager for; 0 if there is
