@@ -29,6 +29,16 @@ type Config struct {
 	interleaved bool
 }
 
+// derive sets what model files leave out where it follows from the rest.
+func (c *Config) derive() {
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.HeadDim == 0 && c.Heads > 0 {
+		c.HeadDim = c.Hidden / c.Heads
+	}
+}
+
 func (c *Config) validate() error {
 	limits := []struct {
 		name   string
@@ -91,12 +101,7 @@ func configFromGGUF(f *gguf.File) (Config, error) {
 	if embd := f.Tensor("token_embd.weight"); embd != nil && len(embd.Dims) == 2 {
 		c.Vocab = int(min(embd.Dims[1], 1<<32))
 	}
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
-	}
-	if c.HeadDim == 0 && c.Heads > 0 {
-		c.HeadDim = c.Hidden / c.Heads
-	}
+	c.derive()
 	if v := num("attention.value_length"); v != 0 && v != c.HeadDim {
 		return c, fmt.Errorf("value heads of %d beside key heads of %d are not supported", v, c.HeadDim)
 	}
@@ -128,53 +133,36 @@ func (t *tokenIDs) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]uint32)(t))
 }
 
-type hfRope struct {
-	Type            string  `json:"rope_type"`
-	OldType         string  `json:"type"`
-	Theta           float64 `json:"rope_theta"`
-	Factor          float64 `json:"factor"`
-	LowFreq         float64 `json:"low_freq_factor"`
-	HighFreq        float64 `json:"high_freq_factor"`
-	OriginalContext int     `json:"original_max_position_embeddings"`
-	Attention       float64 `json:"attention_factor"`
-	BetaFast        float64 `json:"beta_fast"`
-	BetaSlow        float64 `json:"beta_slow"`
-}
-
 type hfConfig struct {
-	ModelType     string   `json:"model_type"`
-	Hidden        int      `json:"hidden_size"`
-	FFN           int      `json:"intermediate_size"`
-	Layers        int      `json:"num_hidden_layers"`
-	Heads         int      `json:"num_attention_heads"`
-	KVHeads       int      `json:"num_key_value_heads"`
-	HeadDim       int      `json:"head_dim"`
-	Vocab         int      `json:"vocab_size"`
-	MaxContext    int      `json:"max_position_embeddings"`
-	RMSEps        float64  `json:"rms_norm_eps"`
-	Theta         float64  `json:"rope_theta"`
-	RopeScaling   *hfRope  `json:"rope_scaling"`
-	RopeParams    *hfRope  `json:"rope_parameters"`
-	PartialRotary *float64 `json:"partial_rotary_factor"`
-	Act           string   `json:"hidden_act"`
-	Tied          bool     `json:"tie_word_embeddings"`
-	Window        *int     `json:"sliding_window"`
-	UseWindow     *bool    `json:"use_sliding_window"`
-	BOS           tokenIDs `json:"bos_token_id"`
-	EOS           tokenIDs `json:"eos_token_id"`
+	ModelType     string          `json:"model_type"`
+	Hidden        int             `json:"hidden_size"`
+	FFN           int             `json:"intermediate_size"`
+	Layers        int             `json:"num_hidden_layers"`
+	Heads         int             `json:"num_attention_heads"`
+	KVHeads       int             `json:"num_key_value_heads"`
+	HeadDim       int             `json:"head_dim"`
+	Vocab         int             `json:"vocab_size"`
+	MaxContext    int             `json:"max_position_embeddings"`
+	RMSEps        float64         `json:"rms_norm_eps"`
+	Theta         float64         `json:"rope_theta"`
+	RopeScaling   json.RawMessage `json:"rope_scaling"`
+	RopeParams    json.RawMessage `json:"rope_parameters"` // since transformers 5
+	PartialRotary *float64        `json:"partial_rotary_factor"`
+	Act           string          `json:"hidden_act"`
+	Tied          bool            `json:"tie_word_embeddings"`
+	Window        *int            `json:"sliding_window"`
+	UseWindow     *bool           `json:"use_sliding_window"`
+	BOS           tokenIDs        `json:"bos_token_id"`
+	EOS           tokenIDs        `json:"eos_token_id"`
 }
 
 var hfArchs = []string{"llama", "mistral", "qwen2", "qwen3"}
 
 func configFromHF(dir string) (Config, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	if err != nil {
-		return Config{}, err
-	}
 	// What the classes of these models assume where config.json is silent.
 	h := hfConfig{RMSEps: 1e-6, Theta: 10000, Act: "silu", MaxContext: 2048}
-	if err := json.Unmarshal(raw, &h); err != nil {
-		return Config{}, fmt.Errorf("config.json: %w", err)
+	if err := readJSON(filepath.Join(dir, "config.json"), &h); err != nil {
+		return Config{}, err
 	}
 	if !slices.Contains(hfArchs, h.ModelType) {
 		return Config{}, fmt.Errorf("model_type %q is not supported (supported: %q)", h.ModelType, hfArchs)
@@ -188,18 +176,16 @@ func configFromHF(dir string) (Config, error) {
 	c := Config{
 		Arch: h.ModelType, Layers: h.Layers, Hidden: h.Hidden, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim,
 		FFN: h.FFN, Vocab: h.Vocab, MaxContext: h.MaxContext, RMSEps: h.RMSEps, tied: h.Tied, EOS: h.EOS,
-		Rope: Rope{Theta: h.Theta, Factor: 1, BetaFast: 32, BetaSlow: 1},
+		Rope: Rope{Theta: h.Theta, Factor: 1, OriginalContext: h.MaxContext, BetaFast: 32, BetaSlow: 1},
 	}
-	c.Rope.merge(h.RopeScaling, h.MaxContext)
-	c.Rope.merge(h.RopeParams, h.MaxContext)
+	for _, raw := range []json.RawMessage{h.RopeScaling, h.RopeParams} {
+		if err := c.Rope.merge(raw); err != nil {
+			return c, fmt.Errorf("config.json: %w", err)
+		}
+	}
+	c.derive()
 	if len(h.BOS) > 0 {
 		c.BOS = h.BOS[0]
-	}
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
-	}
-	if c.HeadDim == 0 && c.Heads > 0 {
-		c.HeadDim = c.Hidden / c.Heads
 	}
 	// Within its window a windowed model is an ordinary one: serve that much.
 	if h.Window != nil && *h.Window > 0 && (h.UseWindow == nil || *h.UseWindow) {
@@ -209,41 +195,29 @@ func configFromHF(dir string) (Config, error) {
 	var gen struct {
 		EOS tokenIDs `json:"eos_token_id"`
 	}
-	switch raw, err := os.ReadFile(filepath.Join(dir, "generation_config.json")); {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
+	err := readJSON(filepath.Join(dir, "generation_config.json"), &gen)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c, err
-	default:
-		if err := json.Unmarshal(raw, &gen); err != nil {
-			return c, fmt.Errorf("generation_config.json: %w", err)
-		}
-		if len(gen.EOS) > 0 {
-			c.EOS = gen.EOS
-		}
+	}
+	if len(gen.EOS) > 0 {
+		c.EOS = gen.EOS
 	}
 	return c, c.validate()
 }
 
-func (r *Rope) merge(h *hfRope, context int) {
-	if h == nil {
-		return
+// merge overrides what raw, if there is any, holds.
+func (r *Rope) merge(raw json.RawMessage) error {
+	if raw == nil {
+		return nil
 	}
-	set := func(dst *float64, v float64) {
-		if v != 0 {
-			*dst = v
-		}
+	var old struct { // an older name of rope_type
+		Type string `json:"type"`
 	}
-	if r.Scaling = h.Type; r.Scaling == "" {
-		r.Scaling = h.OldType
+	if err := errors.Join(json.Unmarshal(raw, &old), json.Unmarshal(raw, r)); err != nil {
+		return err
 	}
-	set(&r.Theta, h.Theta)
-	set(&r.Factor, h.Factor)
-	set(&r.LowFreq, h.LowFreq)
-	set(&r.HighFreq, h.HighFreq)
-	set(&r.Attention, h.Attention)
-	set(&r.BetaFast, h.BetaFast)
-	set(&r.BetaSlow, h.BetaSlow)
-	if r.OriginalContext = h.OriginalContext; r.OriginalContext == 0 {
-		r.OriginalContext = context
+	if r.Scaling == "" {
+		r.Scaling = old.Type
 	}
+	return nil
 }

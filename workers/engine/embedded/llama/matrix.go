@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"github.com/kvasir-ai/kvasir/internal/gguf"
 )
 
 // lanes is the rows of a panel: one panel's products for one token are four
@@ -59,14 +57,13 @@ func (f format) bytesPer(cols int) int {
 	return cols * lanes * 2
 }
 
-var formats = map[gguf.Type]format{
-	gguf.F32: fmtF32, gguf.F16: fmtF16, gguf.BF16: fmtBF16,
-	gguf.Q8_0: fmtQ8, gguf.Q4_0: fmtQ4, gguf.Q4_1: fmtQ4,
-}
+// formats keep each type of elements that we know, under GGUF's and safetensors'
+// name.
+var formats = map[string]format{"F32": fmtF32, "F16": fmtF16, "BF16": fmtBF16, "Q8_0": fmtQ8, "Q4_0": fmtQ4, "Q4_1": fmtQ4}
 
 // newMatrix packs row-major weights. rowOf, if not nil, gives the file's row
 // for each of ours.
-func newMatrix(kind gguf.Type, rows, cols int, data []byte, rowOf func(int) int) (*matrix, error) {
+func newMatrix(kind string, rows, cols int, data []byte, rowOf func(int) int) (*matrix, error) {
 	f, ok := formats[kind]
 	if !ok {
 		return nil, fmt.Errorf("element type %s is not supported (supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1)", kind)
@@ -97,7 +94,7 @@ func newMatrix(kind gguf.Type, rows, cols int, data []byte, rowOf func(int) int)
 func (w *matrix) panel(p int) []byte { return w.data[p*w.panelBytes:][:w.panelBytes] }
 
 // pack puts one row into its lane.
-func (w *matrix) pack(p, lane int, kind gguf.Type, row []byte) {
+func (w *matrix) pack(p, lane int, kind string, row []byte) {
 	dst := w.panel(p)
 	switch w.format {
 	case fmtF32:
@@ -121,7 +118,7 @@ func (w *matrix) pack(p, lane int, kind gguf.Type, row []byte) {
 		for len(row) > 0 {
 			copy(dst[lane*2:][:2], row)
 			var quants []byte
-			if kind == gguf.Q4_1 {
+			if kind == "Q4_1" {
 				copy(dst[2*lanes+lane*2:][:2], row[2:4])
 				quants, row = row[4:20], row[20:]
 			} else {

@@ -26,7 +26,6 @@ type linear struct {
 	biases  [][]float32 // one per part, nil where there is none
 	offsets []int       // of each part's outputs
 	width   int         // of all outputs
-	panels  int
 }
 
 type layer struct {
@@ -84,7 +83,7 @@ func openGGUF(path string) (*Model, error) {
 		}
 		dims := slices.Clone(t.Dims)
 		slices.Reverse(dims)
-		return tensor{kind: t.Type, dims: dims, data: t.Data}, nil
+		return tensor{kind: t.Type.String(), dims: dims, data: t.Data}, nil
 	})
 }
 
@@ -107,26 +106,23 @@ func openHF(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, foreign := make(map[string]tensor), make(map[string]string)
+	all := make(map[string]tensor)
 	for _, file := range files {
 		data, unmap, err := gguf.Map(file)
 		if err != nil {
 			return nil, err
 		}
 		defer unmap() //nolint:errcheck // a mapping that was only read
-		if err := parseSafetensors(data, all, foreign); err != nil {
+		if err := parseSafetensors(data, all); err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
 		}
 	}
 	return loadModel(c, func(name string) (tensor, error) {
-		name = hfNames.Replace(name)
-		if t, ok := all[name]; ok {
-			return t, nil
+		t, ok := all[hfNames.Replace(name)]
+		if !ok {
+			return tensor{}, errMissing
 		}
-		if dtype, ok := foreign[name]; ok {
-			return tensor{}, fmt.Errorf("element type %s is not supported (supported: F32, F16, BF16)", dtype)
-		}
-		return tensor{}, errMissing
+		return t, nil
 	})
 }
 
@@ -201,7 +197,6 @@ func (l *loader) linear(prefix string, cols int, parts ...part) (lin linear) {
 		lin.biases = append(lin.biases, l.vector(prefix+p.name+".bias", p.rows, true, p.rowOf))
 		lin.width += padLanes(p.rows)
 	}
-	lin.panels = lin.width / lanes
 	return lin
 }
 
@@ -237,7 +232,6 @@ func loadModel(c Config, find func(name string) (tensor, error)) (*Model, error)
 	m.norm = l.vector("output_norm.weight", c.Hidden, false, nil)
 	if c.tied {
 		m.output = linear{parts: []*matrix{m.embd}, biases: [][]float32{nil}, offsets: []int{0}, width: padLanes(c.Vocab)}
-		m.output.panels = m.output.width / lanes
 	} else {
 		m.output = l.linear("", c.Hidden, part{"output", c.Vocab, nil})
 	}

@@ -8,14 +8,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
-
-	"github.com/kvasir-ai/kvasir/internal/gguf"
 )
 
 // spec is a random model with some of the features.
 type spec struct {
 	config       Config
-	kind         gguf.Type // of the matrices
+	kind         string // of the matrices
 	bias, qkNorm bool
 	ropeFreqs    bool
 	law          bool // the law's test runs on it, too
@@ -36,23 +34,23 @@ func (s spec) tied() spec        { s.config.tied = true; return s }
 func (s spec) interleaved() spec { s.config.interleaved = true; return s }
 
 var specs = map[string]spec{
-	"plain f32":           {config: shape("llama", 4, 4, 32, Rope{}), kind: gguf.F32, law: true},
-	"gqa bf16":            {config: shape("llama", 6, 2, 16, Rope{Theta: 1e5}), kind: gguf.BF16},
-	"tied f16":            spec{config: shape("llama", 4, 1, 24, Rope{}), kind: gguf.F16, law: true}.tied(),
-	"qwen2 bias":          {config: shape("qwen2", 4, 2, 80, Rope{}), kind: gguf.BF16, bias: true, law: true},
-	"qwen3 q/k norm":      {config: shape("qwen3", 4, 2, 128, Rope{Theta: 1e6}), kind: gguf.BF16, qkNorm: true},
-	"rope linear":         {config: shape("llama", 4, 2, 32, Rope{Scaling: "linear", Factor: 4}), kind: gguf.F32},
-	"rope llama3":         {config: shape("llama", 4, 2, 64, Rope{Scaling: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, OriginalContext: 64}), kind: gguf.F32},
-	"rope yarn":           {config: shape("llama", 4, 2, 64, Rope{Scaling: "yarn", Factor: 4, OriginalContext: 64, BetaFast: 32, BetaSlow: 1}), kind: gguf.F32},
-	"gguf rope_freqs":     spec{config: shape("llama", 4, 2, 32, Rope{}), kind: gguf.F16, ropeFreqs: true}.interleaved(),
-	"gguf q8_0":           spec{config: shape("llama", 4, 2, 32, Rope{}), kind: gguf.Q8_0, law: true}.interleaved(),
-	"gguf q4_0 tied":      spec{config: shape("llama", 3, 1, 64, Rope{}), kind: gguf.Q4_0}.interleaved().tied(),
-	"gguf q4_1 with bias": spec{config: shape("llama", 3, 3, 32, Rope{}), kind: gguf.Q4_1, bias: true, law: true}.interleaved(),
+	"plain f32":           {config: shape("llama", 4, 4, 32, Rope{}), kind: "F32", law: true},
+	"gqa bf16":            {config: shape("llama", 6, 2, 16, Rope{Theta: 1e5}), kind: "BF16"},
+	"tied f16":            spec{config: shape("llama", 4, 1, 24, Rope{}), kind: "F16", law: true}.tied(),
+	"qwen2 bias":          {config: shape("qwen2", 4, 2, 80, Rope{}), kind: "BF16", bias: true, law: true},
+	"qwen3 q/k norm":      {config: shape("qwen3", 4, 2, 128, Rope{Theta: 1e6}), kind: "BF16", qkNorm: true},
+	"rope linear":         {config: shape("llama", 4, 2, 32, Rope{Scaling: "linear", Factor: 4}), kind: "F32"},
+	"rope llama3":         {config: shape("llama", 4, 2, 64, Rope{Scaling: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, OriginalContext: 64}), kind: "F32"},
+	"rope yarn":           {config: shape("llama", 4, 2, 64, Rope{Scaling: "yarn", Factor: 4, OriginalContext: 64, BetaFast: 32, BetaSlow: 1}), kind: "F32"},
+	"gguf rope_freqs":     spec{config: shape("llama", 4, 2, 32, Rope{}), kind: "F16", ropeFreqs: true}.interleaved(),
+	"gguf q8_0":           spec{config: shape("llama", 4, 2, 32, Rope{}), kind: "Q8_0", law: true}.interleaved(),
+	"gguf q4_0 tied":      spec{config: shape("llama", 3, 1, 64, Rope{}), kind: "Q4_0"}.interleaved().tied(),
+	"gguf q4_1 with bias": spec{config: shape("llama", 3, 3, 32, Rope{}), kind: "Q4_1", bias: true, law: true}.interleaved(),
 }
 
 // randomTensor fills a tensor with values of the given deviation, and returns
 // them as they are after rounding to the type.
-func randomTensor(rng *rand.Rand, kind gguf.Type, std float64, dims ...uint64) (tensor, []float64) {
+func randomTensor(rng *rand.Rand, kind string, std float64, dims ...uint64) (tensor, []float64) {
 	n := uint64(1)
 	for _, d := range dims {
 		n *= d
@@ -65,16 +63,16 @@ func randomTensor(rng *rand.Rand, kind gguf.Type, std float64, dims ...uint64) (
 	}
 	for uint64(len(values)) < n {
 		switch x := rng.NormFloat64() * std; kind {
-		case gguf.F32:
+		case "F32":
 			t.data = binary.LittleEndian.AppendUint32(t.data, math.Float32bits(float32(x)))
 			values = append(values, float64(float32(x)))
-		case gguf.F16:
+		case "F16":
 			values = append(values, half(x))
-		case gguf.BF16:
+		case "BF16":
 			b := uint16(math.Float32bits(float32(x)) >> 16)
 			t.data = binary.LittleEndian.AppendUint16(t.data, b)
 			values = append(values, float64(math.Float32frombits(uint32(b)<<16)))
-		case gguf.Q8_0:
+		case "Q8_0":
 			d := half(std / 70 * (0.5 + rng.Float64()))
 			for range 32 {
 				q := int8(rng.IntN(255) - 127)
@@ -82,7 +80,7 @@ func randomTensor(rng *rand.Rand, kind gguf.Type, std float64, dims ...uint64) (
 			}
 		default:
 			d, m := half(std/4*(0.5+rng.Float64())), 0.0
-			if kind == gguf.Q4_1 {
+			if kind == "Q4_1" {
 				m = half(-7.5 * d * (0.9 + 0.2*rng.Float64()))
 			} else {
 				m = -8 * d
@@ -120,7 +118,7 @@ type oracle struct {
 func (s spec) build(t *testing.T, rng *rand.Rand) (*Model, *oracle) {
 	t.Helper()
 	c, tensors, o := s.config, make(map[string]tensor), &oracle{spec: s, weights: make(map[string][]float64)}
-	put := func(name string, kind gguf.Type, std float64, dims ...int) {
+	put := func(name string, kind string, std float64, dims ...int) {
 		var d []uint64
 		for _, n := range dims {
 			d = append(d, uint64(n))
@@ -130,16 +128,16 @@ func (s spec) build(t *testing.T, rng *rand.Rand) (*Model, *oracle) {
 	matrix := func(name string, rows, cols int, gain float64) {
 		put(name+".weight", s.kind, gain/math.Sqrt(float64(cols)), rows, cols)
 		if s.bias && name != "token_embd" && name != "output" {
-			put(name+".bias", gguf.F32, 0.3, rows)
+			put(name+".bias", "F32", 0.3, rows)
 		}
 	}
 	matrix("token_embd", c.Vocab, c.Hidden, 10)
 	if !c.tied {
 		matrix("output", c.Vocab, c.Hidden, 3)
 	}
-	put("output_norm.weight", gguf.F32, 1, c.Hidden)
+	put("output_norm.weight", "F32", 1, c.Hidden)
 	if s.ropeFreqs {
-		tensors["rope_freqs.weight"], o.weights["rope_freqs.weight"] = randomTensor(rng, gguf.F32, 0, uint64(c.HeadDim/2))
+		tensors["rope_freqs.weight"], o.weights["rope_freqs.weight"] = randomTensor(rng, "F32", 0, uint64(c.HeadDim/2))
 		for i := range c.HeadDim / 2 {
 			v := float32(1 + 7*rng.Float64())
 			binary.LittleEndian.PutUint32(tensors["rope_freqs.weight"].data[4*i:], math.Float32bits(v))
@@ -148,11 +146,11 @@ func (s spec) build(t *testing.T, rng *rand.Rand) (*Model, *oracle) {
 	}
 	for l := range c.Layers {
 		p := fmt.Sprintf("blk.%d.", l)
-		put(p+"attn_norm.weight", gguf.F32, 1, c.Hidden)
-		put(p+"ffn_norm.weight", gguf.F32, 1, c.Hidden)
+		put(p+"attn_norm.weight", "F32", 1, c.Hidden)
+		put(p+"ffn_norm.weight", "F32", 1, c.Hidden)
 		if s.qkNorm {
-			put(p+"attn_q_norm.weight", gguf.F32, 1, c.HeadDim)
-			put(p+"attn_k_norm.weight", gguf.F32, 1, c.HeadDim)
+			put(p+"attn_q_norm.weight", "F32", 1, c.HeadDim)
+			put(p+"attn_k_norm.weight", "F32", 1, c.HeadDim)
 		}
 		matrix(p+"attn_q", c.Heads*c.HeadDim, c.Hidden, 2)
 		matrix(p+"attn_k", c.KVHeads*c.HeadDim, c.Hidden, 2)

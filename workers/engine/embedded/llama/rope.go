@@ -5,17 +5,19 @@ import (
 	"math"
 )
 
-// Rope says how positions rotate queries and keys.
+// Rope says how positions rotate queries and keys. Its JSON is config.json's.
 type Rope struct {
-	Theta   float64
-	Scaling string // "", "default", "none", "linear", "llama3" or "yarn"
-	Factor  float64
+	Theta   float64 `json:"rope_theta"`
+	Scaling string  `json:"rope_type"` // "", "default", "none", "linear", "llama3" or "yarn"
+	Factor  float64 `json:"factor"`
 	// LowFreq and HighFreq bound llama3's band of wavelengths.
-	LowFreq, HighFreq float64
-	OriginalContext   int
+	LowFreq         float64 `json:"low_freq_factor"`
+	HighFreq        float64 `json:"high_freq_factor"`
+	OriginalContext int     `json:"original_max_position_embeddings"`
 	// Attention scales cosines and sines under yarn; 0 means its default.
-	Attention          float64
-	BetaFast, BetaSlow float64
+	Attention float64 `json:"attention_factor"`
+	BetaFast  float64 `json:"beta_fast"`
+	BetaSlow  float64 `json:"beta_slow"`
 }
 
 func (r *Rope) validate() error {

@@ -229,15 +229,15 @@ func (r *Runner) split(seq, first int) {
 // multiply computes dst = src times lin for the given rows.
 func (r *Runner) multiply(lin *linear, dst, src []float32, rows int) {
 	r.lin, r.dst, r.src, r.rows = lin, dst, src, rows
-	r.team.run(lin.panels*((rows+tokenTile-1)/tokenTile), &r.productPhase)
+	r.team.run(lin.width/lanes*((rows+tokenTile-1)/tokenTile), &r.productPhase)
 }
 
 // product is a task of multiply: one panel for a tile of rows. Tasks walk the
 // panels first, so that neighbouring tasks read the same inputs.
 func (r *Runner) product(member, task int) {
 	lin := r.lin
-	panel, first := task%lin.panels, task/lin.panels*tokenTile
-	col := panel * lanes
+	panels := lin.width / lanes
+	col, first := task%panels*lanes, task/panels*tokenTile
 	p := 0
 	for p+1 < len(lin.parts) && col >= lin.offsets[p+1] {
 		p++

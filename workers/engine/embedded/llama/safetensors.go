@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/kvasir-ai/kvasir/internal/gguf"
 )
 
 // maxHeader is the format's own limit.
@@ -18,14 +16,13 @@ const maxHeader = 100 << 20
 
 // tensor is one tensor of a model file, whatever the file's format.
 type tensor struct {
-	kind gguf.Type
+	kind string   // of its elements: a key of formats where we know it
 	dims []uint64 // slowest first
 	data []byte
 }
 
-// parseSafetensors adds the tensors of one safetensors file to all. Types that
-// we do not compute with are left out and named in foreign.
-func parseSafetensors(data []byte, all map[string]tensor, foreign map[string]string) error {
+// parseSafetensors adds the tensors of one safetensors file to all.
+func parseSafetensors(data []byte, all map[string]tensor) error {
 	if len(data) < 8 {
 		return errors.New("not a safetensors file: shorter than its length field")
 	}
@@ -50,14 +47,10 @@ func parseSafetensors(data []byte, all map[string]tensor, foreign map[string]str
 		if err := json.Unmarshal(raw, &t); err != nil {
 			return fmt.Errorf("safetensors header: tensor %q: %w", name, err)
 		}
-		kind, ok := map[string]gguf.Type{"F32": gguf.F32, "F16": gguf.F16, "BF16": gguf.BF16}[t.DType]
+		size, ok := map[string]uint64{"F32": 4, "F16": 2, "BF16": 2}[t.DType]
 		if !ok {
-			foreign[name] = t.DType
+			all[name] = tensor{kind: "safetensors " + t.DType, dims: t.Shape} // refused where it is needed
 			continue
-		}
-		size := uint64(2)
-		if kind == gguf.F32 {
-			size = 4
 		}
 		for _, d := range t.Shape {
 			hi, lo := bits.Mul64(size, d)
@@ -72,25 +65,22 @@ func parseSafetensors(data []byte, all map[string]tensor, foreign map[string]str
 		if _, dup := all[name]; dup {
 			return fmt.Errorf("tensor %q is in two files", name)
 		}
-		all[name] = tensor{kind: kind, dims: t.Shape, data: body[from:to:to]}
+		all[name] = tensor{kind: t.DType, dims: t.Shape, data: body[from:to:to]}
 	}
 	return nil
 }
 
 // safetensorsFiles lists the weight files of a Hugging Face folder.
 func safetensorsFiles(dir string) ([]string, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "model.safetensors.index.json"))
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	err := readJSON(filepath.Join(dir, "model.safetensors.index.json"), &index)
 	if errors.Is(err, os.ErrNotExist) {
 		return []string{filepath.Join(dir, "model.safetensors")}, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	var index struct {
-		WeightMap map[string]string `json:"weight_map"`
-	}
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("model.safetensors.index.json: %w", err)
 	}
 	var files []string
 	for _, name := range index.WeightMap {
@@ -103,4 +93,16 @@ func safetensorsFiles(dir string) ([]string, error) {
 	}
 	slices.Sort(files)
 	return files, nil
+}
+
+// readJSON reads one file of a Hugging Face folder.
+func readJSON(path string, v any) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return nil
 }
