@@ -56,7 +56,7 @@ func TestConversation(t *testing.T) {
 	c.HTTPClient = s.client
 	client := openai.NewClientWithConfig(c)
 	talk := openai.ChatCompletionRequest{
-		Model: "m", Stream: true, MaxTokens: 5, StreamOptions: &openai.StreamOptions{IncludeUsage: true},
+		Model: "m", Stream: true, MaxCompletionTokens: 5, StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 		Messages: []openai.ChatCompletionMessage{{Role: "user", Content: "tell me a story"}},
 	}
 	for turn := range 2 {

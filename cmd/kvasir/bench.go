@@ -6,7 +6,7 @@ func newBench() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure an endpoint, or parts of Kvasir beside their limits",
-		Args:  cobra.NoArgs,
+		Args:  oneOfItsCommands,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newBenchServe(), newBenchIndex(), newBenchTokenizer(), newBenchTiers())

@@ -23,7 +23,8 @@ bring the blocks up before decoding.
 Try it on this machine:  kvasir up`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          oneOfItsCommands,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w\nsee: %s --help", err, c.CommandPath())
@@ -33,6 +34,14 @@ Try it on this machine:  kvasir up`,
 		newReplay(), newTop(), newBench(), newTokenize(), newRender(), newVersion(),
 	)
 	return root
+}
+
+// oneOfItsCommands refuses what is no subcommand.
+func oneOfItsCommands(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unknown command %q; see: %s --help", args[0], c.CommandPath())
+	}
+	return nil
 }
 
 // notYet is a subcommand's body until it is built. It pretends nothing.
@@ -57,16 +66,6 @@ func newLogger(c config.Telemetry) (*slog.Logger, error) {
 	}
 	slog.SetDefault(log)
 	return log, nil
-}
-
-// exactArgs is cobra.ExactArgs with our exit code.
-func exactArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usagef("%s takes %d arguments, not %d\nusage: %s", c.CommandPath(), n, len(args), c.UseLine())
-		}
-		return nil
-	}
 }
 
 func printJSON(c *cobra.Command, v any) error {

@@ -430,7 +430,7 @@ func intLiteral(s string) (string, Value) {
 			}
 		}
 	}
-	digits := s[:n]
+	var digits string
 	if n > 0 {
 		digits = s[2:n]
 	} else {

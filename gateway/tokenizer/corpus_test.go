@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,10 +90,15 @@ func randomText(r *rand.Rand, special []string) string {
 // corpus is real text that the machine has: code, prose or multilingual; empty
 // if it has none. It holds at most limit bytes.
 func corpus(name string, limit int) string {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	goroot := strings.TrimSpace(string(out))
+	if err != nil {
+		goroot = "absent"
+	}
 	patterns := map[string][]string{
-		"code": {filepath.Join(runtime.GOROOT(), "src", "net", "http", "*.go"), filepath.Join(runtime.GOROOT(), "src", "runtime", "*.go"),
-			filepath.Join(runtime.GOROOT(), "src", "go", "types", "*.go")},
-		"prose": {"/usr/share/doc/git/RelNotes/*.txt", "/usr/share/vim/vim*/doc/*.txt", "/usr/share/perl/5*/pod/*.pod", filepath.Join(runtime.GOROOT(), "doc", "*.html")},
+		"code": {filepath.Join(goroot, "src", "net", "http", "*.go"), filepath.Join(goroot, "src", "runtime", "*.go"),
+			filepath.Join(goroot, "src", "go", "types", "*.go")},
+		"prose": {"/usr/share/doc/git/RelNotes/*.txt", "/usr/share/vim/vim*/doc/*.txt", "/usr/share/perl/5*/pod/*.pod", filepath.Join(goroot, "doc", "*.html")},
 		"multi": {"/usr/share/vim/vim*/tutor/tutor.*.utf-8", "/usr/share/vim/vim*/tutor/tutor.utf-8",
 			"/usr/share/locale/ja/LC_MESSAGES/*.mo", "/usr/share/locale/zh_CN/LC_MESSAGES/*.mo", "/usr/share/locale/ru/LC_MESSAGES/*.mo",
 			"/usr/share/locale/ko/LC_MESSAGES/*.mo", "/usr/share/locale/ar/LC_MESSAGES/*.mo", "/usr/share/locale/hi/LC_MESSAGES/*.mo"},

@@ -130,7 +130,6 @@ func firstError(steps ...func() error) error {
 // hfModel is the model section, less what goes straight into the definition.
 type hfModel struct {
 	kind      string
-	unknown   string
 	settings  map[string]json.RawMessage
 	rawMerges []byte // merges that came before the vocabulary
 	haveVocab bool

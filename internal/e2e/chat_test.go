@@ -53,7 +53,7 @@ func (g gateway) talk(model string) *conversation {
 func (c *conversation) say(text string, maxTokens int) answer {
 	c.t.Helper()
 	c.said = append(c.said, openai.ChatCompletionMessage{Role: openai.ChatMessageRoleUser, Content: text})
-	a, err := c.g.stream(c.t.Context(), openai.ChatCompletionRequest{Model: c.model, Messages: c.said, MaxTokens: maxTokens, Temperature: greedy})
+	a, err := c.g.stream(c.t.Context(), openai.ChatCompletionRequest{Model: c.model, Messages: c.said, MaxCompletionTokens: maxTokens, Temperature: greedy})
 	if err != nil {
 		c.t.Fatalf("turn %d: %v", len(c.said)/2+1, err)
 	}

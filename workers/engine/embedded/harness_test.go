@@ -218,8 +218,6 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-func (e *testEngine) tier(t kv.Tier) int { return e.Manager().Stats().Tiers[t].Committed }
-
 // settled waits until every offload has ended.
 func (e *testEngine) settled() {
 	e.t.Helper()
