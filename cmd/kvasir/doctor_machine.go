@@ -34,8 +34,10 @@ func doctorChecks(cfg *config.Config, env []string) []check {
 }
 
 func checkMachine(context.Context, *config.Config) (verdict, string) {
-	return verdictOK, fmt.Sprintf("%s/%s, %d cores, %s of memory", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), config.Size(totalMemory()))
+	return verdictOK, fmt.Sprintf("%s/%s, %d cores, %.1f GiB of memory", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), gib(totalMemory()))
 }
+
+func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
 // totalMemory is MemTotal of /proc/meminfo in bytes, 0 if it cannot be read.
 func totalMemory() int64 {
@@ -91,7 +93,7 @@ func checkDriver(context.Context, *config.Config) (verdict, string) {
 	}
 	names := make([]string, len(devices))
 	for i, g := range devices {
-		names[i] = fmt.Sprintf("%s (sm_%d%d, %s)", g.Name, g.ComputeMajor, g.ComputeMinor, config.Size(g.MemoryBytes))
+		names[i] = fmt.Sprintf("%s (sm_%d%d, %.1f GiB)", g.Name, g.ComputeMajor, g.ComputeMinor, gib(int64(g.MemoryBytes)))
 	}
 	return verdictOK, fmt.Sprintf("CUDA %d.%d: %s", major, minor, strings.Join(names, ", "))
 }

@@ -33,7 +33,7 @@ openai_python=openai==3.54.0
 venv="$cache/venv"
 if ! "$venv/bin/python" -c 'import openai' 2>/dev/null; then
 	echo "test-deps: installing $openai_python" >&2
-	{ python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check "$openai_python"; } >&2 || lack openai-python "the official Python client"
+	{ python3 -m venv "$venv" && timeout 300 "$venv/bin/pip" install -q --disable-pip-version-check "$openai_python"; } >&2 || lack openai-python "the official Python client"
 fi
 
 openai_node=openai@7.57.0
@@ -41,7 +41,7 @@ node="$cache/node"
 if [ ! -d "$node/node_modules/openai" ]; then
 	echo "test-deps: installing $openai_node" >&2
 	mkdir -p "$node"
-	npm install --silent --no-audit --no-fund --prefix "$node" "$openai_node" >&2 || lack openai-node "the official Node client"
+	timeout 300 npm install --fetch-timeout=60000 --fetch-retries=1 --silent --no-audit --no-fund --prefix "$node" "$openai_node" >&2 || lack openai-node "the official Node client"
 fi
 
 smollm2=$("$here/../../deploy/fetch-model.sh") || { smollm2=""; lack SmolLM2 "answers of a real model, its tokens and its arithmetic"; }
