@@ -56,7 +56,8 @@ func TestConversation(t *testing.T) {
 	c.HTTPClient = s.client
 	client := openai.NewClientWithConfig(c)
 	talk := openai.ChatCompletionRequest{
-		Model: "m", Stream: true, MaxCompletionTokens: 5, StreamOptions: &openai.StreamOptions{IncludeUsage: true},
+		//lint:ignore SA1019 most clients still send max_tokens
+		Model: "m", Stream: true, MaxTokens: 5, StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 		Messages: []openai.ChatCompletionMessage{{Role: "user", Content: "tell me a story"}},
 	}
 	for turn := range 2 {

@@ -174,6 +174,7 @@ func (w *Worker) engineEvents(ctx context.Context) (events.Source, error) {
 	defer cancel()
 	e, err := w.engine.Events(ctx)
 	if errors.Is(err, vllm.ErrNoEvents) {
+		w.primed.Store(true) // there is nothing to wait for
 		err = fmt.Errorf("%w: %w", events.ErrNoSource, err)
 	}
 	return events.Source(e), err

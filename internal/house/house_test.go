@@ -40,8 +40,7 @@ var mayImport = map[string][]string{
 	"internal/config":         {"internal/kv"},
 	"internal/sim":            {"router", "prefixindex", "kvbm", "internal"},
 	"internal/house":          {},
-	"internal/docgen":         {""},
-	"test":                    {""},
+	"internal/e2e":            {},
 }
 
 // pure packages hold no clock, socket, goroutine or logger.
