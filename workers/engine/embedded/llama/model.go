@@ -2,7 +2,6 @@ package llama
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,14 +75,14 @@ func openGGUF(path string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadModel(c, func(name string) (tensor, error) {
+	return loadModel(c, func(name string) (tensor, bool) {
 		t := f.Tensor(name)
 		if t == nil {
-			return tensor{}, errMissing
+			return tensor{}, false
 		}
 		dims := slices.Clone(t.Dims)
 		slices.Reverse(dims)
-		return tensor{kind: t.Type.String(), dims: dims, data: t.Data}, nil
+		return tensor{kind: t.Type.String(), dims: dims, data: t.Data}, true
 	})
 }
 
@@ -117,21 +116,16 @@ func openHF(dir string) (*Model, error) {
 			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
 		}
 	}
-	return loadModel(c, func(name string) (tensor, error) {
+	return loadModel(c, func(name string) (tensor, bool) {
 		t, ok := all[hfNames.Replace(name)]
-		if !ok {
-			return tensor{}, errMissing
-		}
-		return t, nil
+		return t, ok
 	})
 }
-
-var errMissing = errors.New("the model file does not hold it")
 
 // loader fetches tensors by GGUF name, in a fixed order, and hashes them on the
 // way. After the first error its methods do nothing.
 type loader struct {
-	find func(name string) (tensor, error)
+	find func(name string) (tensor, bool)
 	hash *xxh3.Hasher
 	err  error
 }
@@ -141,15 +135,15 @@ func (l *loader) fetch(name string, optional bool, dims ...int) *tensor {
 	if l.err != nil {
 		return nil
 	}
-	t, err := l.find(name)
-	if optional && errors.Is(err, errMissing) {
+	t, ok := l.find(name)
+	switch {
+	case !ok && optional:
 		return nil
-	}
-	if err == nil && !slices.EqualFunc(t.dims, dims, func(a uint64, b int) bool { return a == uint64(b) }) {
-		err = fmt.Errorf("shape is %v, the configuration asks for %v", t.dims, dims)
-	}
-	if err != nil {
-		l.err = fmt.Errorf("tensor %q: %w", name, err)
+	case !ok:
+		l.err = fmt.Errorf("tensor %q: the model file does not hold it", name)
+		return nil
+	case !slices.EqualFunc(t.dims, dims, func(a uint64, b int) bool { return a == uint64(b) }):
+		l.err = fmt.Errorf("tensor %q: shape is %v, the configuration asks for %v", name, t.dims, dims)
 		return nil
 	}
 	fmt.Fprintf(l.hash, "%q %s %v\n", name, t.kind, t.dims)
@@ -157,8 +151,8 @@ func (l *loader) fetch(name string, optional bool, dims ...int) *tensor {
 	return &t
 }
 
-func (l *loader) matrix(name string, rows, cols int, rowOf func(int) int) *matrix {
-	t := l.fetch(name+".weight", false, rows, cols)
+// pack is newMatrix on a tensor; there is no matrix without one.
+func (l *loader) pack(name string, t *tensor, rows, cols int, rowOf func(int) int) *matrix {
 	if t == nil {
 		return nil
 	}
@@ -169,18 +163,19 @@ func (l *loader) matrix(name string, rows, cols int, rowOf func(int) int) *matri
 	return w
 }
 
+func (l *loader) matrix(name string, rows, cols int, rowOf func(int) int) *matrix {
+	name += ".weight"
+	return l.pack(name, l.fetch(name, false, rows, cols), rows, cols, rowOf)
+}
+
 func (l *loader) vector(name string, n int, optional bool, rowOf func(int) int) []float32 {
 	t := l.fetch(name, optional, n)
-	if t == nil {
-		return nil
-	}
-	if f, ok := formats[t.kind]; !ok || f > fmtBF16 {
+	if t != nil && formats[t.kind] > fmtBF16 {
 		l.err = fmt.Errorf("tensor %q: a vector of %s is not supported", name, t.kind)
 		return nil
 	}
-	w, err := newMatrix(t.kind, n, 1, t.data, rowOf)
-	if err != nil {
-		l.err = fmt.Errorf("tensor %q: %w", name, err)
+	w := l.pack(name, t, n, 1, rowOf)
+	if w == nil {
 		return nil
 	}
 	v := make([]float32, n)
@@ -206,7 +201,7 @@ type part struct {
 	rowOf func(int) int
 }
 
-func loadModel(c Config, find func(name string) (tensor, error)) (*Model, error) {
+func loadModel(c Config, find func(name string) (tensor, bool)) (*Model, error) {
 	l := &loader{find: find, hash: xxh3.New()}
 	fmt.Fprintf(l.hash, "%s %+v\n", layout, c)
 	m := &Model{config: c, embd: l.matrix("token_embd", c.Vocab, c.Hidden, nil)}

@@ -160,11 +160,9 @@ func (s spec) build(t *testing.T, rng *rand.Rand) (*Model, *oracle) {
 		matrix(p+"ffn_up", c.FFN, c.Hidden, 1)
 		matrix(p+"ffn_down", c.Hidden, c.FFN, 1)
 	}
-	m, err := loadModel(c, func(name string) (tensor, error) {
-		if t, ok := tensors[name]; ok {
-			return t, nil
-		}
-		return tensor{}, errMissing
+	m, err := loadModel(c, func(name string) (tensor, bool) {
+		t, ok := tensors[name]
+		return t, ok
 	})
 	if err != nil {
 		t.Fatal(err)
