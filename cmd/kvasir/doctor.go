@@ -41,8 +41,7 @@ func newDoctor() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check this machine and everything Kvasir would talk to",
 		Long: `Runs named checks side by side: the machine, its limits, the NVIDIA driver, NVML,
-and, as far as they are configured, etcd, Redis, the disk tier, engines and
-agents. Exits 1 if one fails. A note is no failure.`,
+and, as far as they are configured, etcd, Redis, the disk tier and engines. Exits 1 if one fails. A note is no failure.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file)

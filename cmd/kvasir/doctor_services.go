@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/kvasir-ai/kvasir/internal/config"
 )
@@ -37,7 +38,7 @@ func serviceChecks(cfg *config.Config) (checks []check) {
 
 func checkEtcd(ctx context.Context, cfg *config.Config) (verdict, string) {
 	e := cfg.Discovery.Etcd
-	c, err := clientv3.New(clientv3.Config{Endpoints: e.Endpoints, Username: e.Username, Password: e.Password, DialTimeout: 3 * time.Second, Context: ctx})
+	c, err := clientv3.New(clientv3.Config{Logger: zap.NewNop(), Endpoints: e.Endpoints, Username: e.Username, Password: e.Password, DialTimeout: 3 * time.Second, Context: ctx})
 	if err != nil {
 		return verdictFail, err.Error()
 	}
@@ -50,6 +51,7 @@ func checkEtcd(ctx context.Context, cfg *config.Config) (verdict, string) {
 }
 
 func checkRedis(ctx context.Context, cfg *config.Config) (verdict, string) {
+	redis.SetLogger(quiet{})
 	o, err := redis.ParseURL(cfg.Tiers.Redis.URL)
 	if err != nil {
 		return verdictFail, err.Error()
@@ -71,6 +73,12 @@ func checkRedis(ctx context.Context, cfg *config.Config) (verdict, string) {
 	}
 	return verdictOK, fmt.Sprintf("answers in %s", took.Round(10*time.Microsecond))
 }
+
+// quiet keeps go-redis' own log out of the findings.
+type quiet struct{}
+
+// Printf implements go-redis' logger.
+func (quiet) Printf(context.Context, string, ...any) {}
 
 func checkEngine(ctx context.Context, url string) (verdict, string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/health", nil)

@@ -78,6 +78,12 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 // url is where clients on this machine reach the gateway.
 func (f *front) url() string { return localURL(f.listener.Addr()) }
 
+// open reports whether the gateway listens on every interface.
+func (f *front) open() bool {
+	a, ok := f.listener.Addr().(*net.TCPAddr)
+	return ok && a.IP.IsUnspecified()
+}
+
 func localURL(a net.Addr) string {
 	host, port, _ := net.SplitHostPort(a.String())
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {

@@ -124,7 +124,7 @@ func runUp(ctx context.Context, cfg *config.Config, count int, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	welcome(out, f.url(), name, count, tiny)
+	welcome(out, f.url(), name, count, f.open(), tiny)
 	return f.run(ctx)
 }
 
@@ -140,12 +140,15 @@ func (p *requestPrinter) print(r gateway.Record) {
 	fmt.Fprintln(p.w, r.Line())
 }
 
-func welcome(w io.Writer, url, model string, count int, tiny bool) {
-	fmt.Fprintf(w, "kvasir %s: listening on %s with %d workers serving %s\n", version(), url, count, model)
+func welcome(w io.Writer, url, model string, count int, open, tiny bool) {
+	fmt.Fprintf(w, "kvasir %s: listening on %s and serving %s (embedded workers: %d)\n", version(), url, model, count)
+	if open {
+		fmt.Fprintln(w, "It listens on every interface and asks for no key; --listen 127.0.0.1:8000 keeps it to this machine.")
+	}
 	if tiny {
 		fmt.Fprintln(w, "This is the built-in tiny random model: all of Kvasir is at work, but its answers are noise.")
 	}
-	body := fmt.Sprintf(`{"model":"%s","messages":[{"role":"user","content":"What is the capital of France?"}],"max_tokens":32`, model)
+	body := fmt.Sprintf(`{"model":"%s","messages":[{"role":"user","content":"What is the capital of France?"}],"max_tokens":32,"temperature":0`, model)
 	fmt.Fprintf(w, `
 Try it:
   curl %[1]s/v1/chat/completions -H 'Content-Type: application/json' -d '%[2]s}'

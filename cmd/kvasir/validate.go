@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,7 @@ func newValidate() *cobra.Command {
 			if bad > 0 {
 				return fmt.Errorf("%d of %d files have problems", bad, len(files))
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%d files are valid\n", len(files))
+			_, err := fmt.Fprintf(c.OutOrStdout(), "valid: %s\n", strings.Join(files, ", "))
 			return err
 		},
 	}

@@ -33,8 +33,9 @@ type Config struct {
 type Model struct {
 	// The name in requests. Workers serve it under the same name.
 	Name string `yaml:"name"`
-	// A folder with tokenizer.json, a tokenizer.json, or a .gguf file. Absent:
-	// the engine's /tokenize is asked for every prompt.
+	// A folder with tokenizer.json, a tokenizer.json, or a .gguf file. Absent: a
+	// worker's own if it is readable here, else the engine's /tokenize is asked
+	// for every prompt.
 	Tokenizer string `yaml:"tokenizer"`
 }
 
@@ -105,7 +106,7 @@ type Limits struct {
 	Body Size `yaml:"body"`
 	// Requests in flight; more are answered 429 with Retry-After.
 	InFlight int `yaml:"in_flight"`
-	// Longest time to the first byte of an answer; then 504.
+	// Longest time to the first event of a stream; then 504.
 	FirstByte Duration `yaml:"first_byte"`
 	// Longest whole request.
 	Request Duration `yaml:"request"`

@@ -85,6 +85,14 @@ func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 	}
 }
 
+func TestProblemsKeepPasswords(t *testing.T) {
+	for _, url := range []string{"redis://:secret@host:16x99/0", "http://u:secret@host:6379"} {
+		if got := problems(t, "tiers: {redis: {url: \""+url+"\"}}\n"); !strings.Contains(got, "tiers.redis.url") || strings.Contains(got, "secret") {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
 func TestAllProblemsAtOnceInLineOrder(t *testing.T) {
 	got := problems(t, "b: 1\ntiers: {cpu: x}\na: 2\n")
 	if n := strings.Count(got, "\n") + 1; n != 3 || !strings.HasPrefix(got, "k.yaml:1:") || !strings.Contains(got, "\nk.yaml:3:") {

@@ -78,8 +78,16 @@ func (v *validator) address(path, value string) {
 func (v *validator) url(path, value string, schemes ...string) {
 	u, err := url.Parse(value)
 	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" && u.Path == "" {
-		v.fail(path, "%q is not a URL with scheme %s", value, strings.Join(schemes, " or "))
+		v.fail(path, "%q is not a URL with scheme %s", withoutUser(value), strings.Join(schemes, " or "))
 	}
+}
+
+// withoutUser hides a user name and password in what may or may not be a URL.
+func withoutUser(value string) string {
+	if i := strings.LastIndexByte(value, '@'); i >= 0 {
+		return "...@" + value[i+1:]
+	}
+	return value
 }
 
 func (v *validator) models(models []Model) {

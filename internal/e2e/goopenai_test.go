@@ -19,16 +19,21 @@ func checkGoOpenAI(t *testing.T, g gateway) {
 	if second := c.say("And deserts?", 12); second.cached < first.prompt*3/4 {
 		t.Errorf("turn 2 reused %d of %d tokens", second.cached, first.prompt)
 	}
-	ask := func(model, content string) *openai.APIError {
+	ask := func(model string, content ...string) *openai.APIError {
 		t.Helper()
-		_, err := g.client().CreateChatCompletion(t.Context(), openai.ChatCompletionRequest{
-			Model: model, Messages: []openai.ChatCompletionMessage{{Role: "user", Content: content}},
-		})
+		req := openai.ChatCompletionRequest{Model: model, Messages: []openai.ChatCompletionMessage{}}
+		for _, c := range content {
+			req.Messages = append(req.Messages, openai.ChatCompletionMessage{Role: "user", Content: c})
+		}
+		_, err := g.client().CreateChatCompletion(t.Context(), req)
 		var e *openai.APIError
 		if !errors.As(err, &e) {
 			t.Fatalf("got %v, want an *openai.APIError", err)
 		}
 		return e
+	}
+	if e := ask(smolName); e.HTTPStatusCode != http.StatusBadRequest || e.Param == nil || *e.Param != "messages" {
+		t.Errorf("no messages: %+v", e)
 	}
 	if e := ask("no-such-model", "x"); e.HTTPStatusCode != http.StatusNotFound || e.Code != "model_not_found" {
 		t.Errorf("wrong model: %+v", e)

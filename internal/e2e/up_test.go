@@ -237,6 +237,10 @@ func checkCurl(t *testing.T, g gateway) {
 			t.Errorf("%s: %s, want %s", body, out, want)
 		}
 	}
+	oversized := writeFile(t, "oversized.json", `{"model":"`+smolName+`","messages":[{"role":"user","content":"`+strings.Repeat("word ", 60000)+`"}]}`)
+	if out := curl("@" + oversized); !strings.Contains(out, `"context_length_exceeded"`) {
+		t.Errorf("oversized: %s", out)
+	}
 	if out, _ := run(t, nil, "curl", "-s", g.url+"/v1/models"); !strings.Contains(out, smolName) {
 		t.Errorf("models: %s", out)
 	}
