@@ -2,10 +2,13 @@ package router
 
 import "github.com/kvasir-ai/kvasir/internal/kv"
 
-// Calibration keeps each worker's rates as observed. A worker starts from the
-// defaults.
+// Calibration keeps each worker's rates as observed. A worker that has computed
+// nothing yet is taken to be like the others: from the defaults alone it would
+// look faster or slower than all who are known, and draw the requests whose
+// prefix those hold, or none.
 type Calibration struct {
 	defaults Rates
+	fleet    prefillFit // of every worker's prefills
 	workers  map[kv.WorkerID]*calibrated
 }
 
@@ -15,19 +18,19 @@ type calibrated struct {
 	errors  ErrorStats
 }
 
-// NewCalibration starts every worker from defaults.
+// NewCalibration starts from defaults.
 func NewCalibration(defaults Rates) *Calibration {
-	return &Calibration{defaults: defaults, workers: map[kv.WorkerID]*calibrated{}}
+	return &Calibration{defaults: defaults, fleet: newPrefillFit(defaults), workers: map[kv.WorkerID]*calibrated{}}
 }
 
 // Rates are w's rates as known now.
 func (c *Calibration) Rates(w kv.WorkerID) Rates {
-	k := c.workers[w]
-	if k == nil {
-		return c.defaults
+	r := c.defaults
+	c.fleet.fill(&r)
+	if k := c.workers[w]; k != nil {
+		r.Links, r.BlockBytes = k.rates.Links, k.rates.BlockBytes
+		k.prefill.fill(&r)
 	}
-	r := k.rates
-	k.prefill.fill(&r)
 	return r
 }
 
@@ -36,6 +39,7 @@ func (c *Calibration) Rates(w kv.WorkerID) Rates {
 // Observations that make no sense are ignored.
 func (c *Calibration) ObservePrefill(w kv.WorkerID, tokens, context int, ms float64) {
 	c.worker(w).prefill.observe(tokens, context, ms)
+	c.fleet.observe(tokens, context, ms)
 }
 
 // SetLink sets the link that brings blocks from t up to gpu, as w measured it.

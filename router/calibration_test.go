@@ -87,7 +87,8 @@ func TestCalibrationIsPerWorker(t *testing.T) {
 	c.SetLink("a", kv.Disk, disk)
 	c.SetBlockBytes("a", 4096)
 	c.ObservePrefill("a", 1000, 1000, 1e4)
-	if got := c.Rates("b"); got != h200 {
+	c.ObservePrefill("b", 1000, 1000, 500)
+	if got := c.Rates("b"); got.Links != h200.Links || math.Abs(got.PrefillMS(1000, 1000)-500) > 1 {
 		t.Errorf("b has a's rates: %+v", got)
 	}
 	got := c.Rates("a")
@@ -95,8 +96,23 @@ func TestCalibrationIsPerWorker(t *testing.T) {
 		t.Errorf("a's rates: %+v", got)
 	}
 	c.Forget("a")
-	if got := c.Rates("a"); got != h200 {
+	if got := c.Rates("a"); got.Links != h200.Links || math.Abs(got.PrefillMS(1000, 1000)-1e4) < 1 {
 		t.Errorf("a was not forgotten: %+v", got)
+	}
+}
+
+// TestAnUnknownWorkerIsLikeTheOthers, so that it neither draws nor repels what
+// the others hold.
+func TestAnUnknownWorkerIsLikeTheOthers(t *testing.T) {
+	c := NewCalibration(h200)
+	if got := c.Rates("new"); got != h200 {
+		t.Errorf("with nobody known: %+v", got)
+	}
+	for range 20 {
+		c.ObservePrefill("known", 1000, 1000, 1e4)
+	}
+	if got, want := c.Rates("new"), c.Rates("known"); got.PrefillMS(1000, 1000) != want.PrefillMS(1000, 1000) {
+		t.Errorf("new: %+v, known: %+v", got, want)
 	}
 }
 
