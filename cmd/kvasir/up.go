@@ -16,6 +16,7 @@ import (
 	"github.com/kvasir-ai/kvasir/internal/telemetry"
 	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/discovery"
+	"github.com/kvasir-ai/kvasir/workers/engine/embedded/llama"
 )
 
 func newUp() *cobra.Command {
@@ -147,6 +148,9 @@ func welcome(w io.Writer, url, model string, count int, open, tiny bool) {
 	}
 	if tiny {
 		fmt.Fprintln(w, "This is the built-in tiny random model: all of Kvasir is at work, but its answers are noise.")
+	}
+	if llama.Kernels() == "portable" {
+		fmt.Fprintln(w, "No vector kernels: the processor lacks AVX2, or the binary was not built with GOEXPERIMENT=simd (make build is). Expect it to be slow.")
 	}
 	body := fmt.Sprintf(`{"model":"%s","messages":[{"role":"user","content":"What is the capital of France?"}],"max_tokens":32,"temperature":0`, model)
 	fmt.Fprintf(w, `

@@ -379,8 +379,8 @@ func (s *scheduler) choose(q *sequence, logits []float32) {
 		}
 	}
 	id := q.sampler.sample(logits, banned, &s.scratch)
+	s.metrics.token(q) // before the client can know of it
 	q.accept(id, logits, slices.Contains(s.eos, id))
-	s.metrics.token(q)
 }
 
 // reset empties the pool for good measure (POST /reset_prefix_cache). False:

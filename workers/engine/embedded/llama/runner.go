@@ -37,7 +37,7 @@ type Runner struct {
 	// The product that is being computed.
 	lin      *linear
 	dst, src []float32
-	ld, rows int
+	rows     int
 	wanted   []int // rows of x whose logits are asked for
 	logits   []float32
 	answers  [][]float32
