@@ -90,7 +90,7 @@ func (m *metrics) admitted(q *sequence, blockSize int) {
 // token books a chosen token.
 func (m *metrics) token(q *sequence) {
 	now := time.Now()
-	if q.generated() == 1 {
+	if q.generated() == 0 {
 		m.ttft.Observe(now.Sub(q.submitted).Seconds())
 	} else {
 		m.interToken.Observe(now.Sub(q.lastSeen).Seconds())
