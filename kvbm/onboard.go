@@ -134,14 +134,6 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 	return o
 }
 
-// Planned is the onboarding of a request, if one is running or held.
-func (m *Manager) Planned(id string) (*Onboarding, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	o, ok := m.plans[id]
-	return o, ok && id != ""
-}
-
 // Done is closed when the onboarding has ended.
 func (o *Onboarding) Done() <-chan struct{} { return o.done }
 

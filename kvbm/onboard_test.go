@@ -101,16 +101,16 @@ func TestOneIDIsOneOnboarding(t *testing.T) {
 	if m.Onboard(t.Context(), OnboardRequest{ID: "r1", Blocks: bs[:1]}) != a {
 		t.Fatal("the same id began another onboarding")
 	}
-	if o, ok := m.Planned("r1"); !ok || o != a {
+	if o, ok := m.planned("r1"); !ok || o != a {
 		t.Fatal("a running onboarding is not found under its id")
 	}
 	close(g.passed)
 	a.Result()
-	if o, ok := m.Planned("r1"); !ok || o != a {
+	if o, ok := m.planned("r1"); !ok || o != a {
 		t.Fatal("a held onboarding is not found under its id")
 	}
 	a.Release()
-	if _, ok := m.Planned("r1"); ok {
+	if _, ok := m.planned("r1"); ok {
 		t.Fatal("a released onboarding is found")
 	}
 }
@@ -130,7 +130,7 @@ func TestAHoldEnds(t *testing.T) {
 		}
 		clock.advance(time.Minute)
 		eventually(t, "the hold has ended", func() bool { return m.Stats().Tiers[kv.GPU].Leased == 0 })
-		if _, ok := m.Planned(id); ok {
+		if _, ok := m.planned(id); ok {
 			t.Fatal("an expired onboarding is found")
 		}
 	}
@@ -314,6 +314,14 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 	if r := m.Onboard(t.Context(), OnboardRequest{Blocks: bs}).Result(); r.Missed != 8 {
 		t.Fatalf("after close: %+v", r)
 	}
+}
+
+// planned is the onboarding of a request, if one is running or held.
+func (m *Manager) planned(id string) (*Onboarding, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, ok := m.plans[id]
+	return o, ok && id != ""
 }
 
 // The router's call was overtaken by its request: it learns what the request's

@@ -85,9 +85,8 @@ func TestOnboardThroughTheAgent(t *testing.T) {
 	if r.Blocks[kv.CPU] != 4 || r.Missed != 1 || r.Bytes != 4*4096 || r.Elapsed <= 0 || r.LinkElapsed[kv.CPU] <= 0 {
 		t.Errorf("onboarded %+v", r)
 	}
-	o, ok := m.Planned("r1")
-	if !ok {
-		t.Fatal("the engine does not find the plan")
+	if n := m.Stats().Tiers[kv.GPU].Leased; n != 4 {
+		t.Errorf("%d blocks are held for the engine", n)
 	}
 	if l := m.GPU().Acquire(chain); len(l) != 4 || string(l[3].Bytes()[:16]) != string(chain[3][:]) {
 		t.Errorf("%d blocks in the gpu", len(l))
@@ -96,7 +95,10 @@ func TestOnboardThroughTheAgent(t *testing.T) {
 			l.Release()
 		}
 	}
-	o.Release()
+	m.Settle("r1")
+	if n := m.Stats().Tiers[kv.GPU].Leased; n != 0 {
+		t.Errorf("%d blocks are held after the request", n)
+	}
 	if _, err := w.Onboard(t.Context(), "r2", root, chain, time.Now().Add(-time.Second)); err == nil {
 		t.Error("a deadline in the past was met")
 	}
