@@ -43,6 +43,8 @@ check: ## gofmt, vet, staticcheck, generated files, house rules
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	go test ./internal/house
 	go test ./cmd/kvasir -run TestReferencePages
+	workers/agent/agentpb/generate.sh
+	@git diff --exit-code --stat -- workers/agent/agentpb || { echo "the protobuf code was out of date; commit it"; exit 1; }
 
 generate: ## Regenerate protobuf code and the reference pages
 	workers/agent/agentpb/generate.sh
