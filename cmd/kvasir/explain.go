@@ -101,7 +101,11 @@ func errorMessage(b []byte) string {
 }
 
 func printRecord(w io.Writer, r gateway.Record) error {
-	fmt.Fprintf(w, "request %s  %s  %s\n", r.RequestID, r.Endpoint, r.Model)
+	name, asked := "request "+r.RequestID, r.RequestID != ""
+	if !asked {
+		name = "not sent, only asked"
+	}
+	fmt.Fprintf(w, "%s  %s  %s\n", name, r.Endpoint, r.Model)
 	fmt.Fprintf(w, "%d tokens, counted by %s; policy %s", r.Tokens, r.TokensFrom, r.Policy)
 	if r.Why != "" {
 		fmt.Fprintf(w, ": %s", r.Why)
@@ -129,6 +133,9 @@ func printRecord(w io.Writer, r gateway.Record) error {
 		fmt.Fprintf(w, "\nonboarded %d blocks (cpu %d, disk %d, redis %d, peer %d), %d were on gpu, %d missed: %.1f MB in %.3f ms\n",
 			b[kv.CPU]+b[kv.Disk]+b[kv.Redis]+b[kv.Peer], b[kv.CPU], b[kv.Disk], b[kv.Redis], b[kv.Peer],
 			b[kv.GPU], o.Missed, float64(o.Bytes)/1e6, o.MS)
+	}
+	if !asked {
+		return nil
 	}
 	return printOutcome(w, r)
 }
