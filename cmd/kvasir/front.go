@@ -55,6 +55,7 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 		Limits: gateway.Limits{
 			Body: int64(cfg.Limits.Body), InFlight: cfg.Limits.InFlight,
 			FirstByte: time.Duration(cfg.Limits.FirstByte), Request: time.Duration(cfg.Limits.Request),
+			DrainDelay: time.Duration(cfg.Limits.DrainDelay),
 		},
 	}
 	for _, m := range cfg.Models {
@@ -113,7 +114,7 @@ func (f *front) run(ctx context.Context) error {
 
 	<-ctx.Done()
 	f.log.Info("draining", "at_most", time.Duration(f.cfg.Limits.Drain))
-	drain, cancel := context.WithTimeout(work, time.Duration(f.cfg.Limits.Drain))
+	drain, cancel := context.WithTimeout(work, time.Duration(f.cfg.Limits.DrainDelay+f.cfg.Limits.Drain))
 	defer cancel()
 	err := f.gw.Drain(drain)
 	for _, s := range servers {

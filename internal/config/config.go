@@ -94,7 +94,8 @@ type Etcd struct {
 
 // Router is the placement policy.
 type Router struct {
-	// predicted, or a baseline: round-robin, random, least-loaded.
+	// predicted, or a baseline: round-robin, random, least-loaded, session-hash,
+	// prefix-only, dynamo, llm-d, smg.
 	Policy string `yaml:"policy"`
 	// Seed of the tie-breaker. The same inputs and seed give the same decision.
 	Seed uint64 `yaml:"seed"`
@@ -110,7 +111,10 @@ type Limits struct {
 	FirstByte Duration `yaml:"first_byte"`
 	// Longest whole request.
 	Request Duration `yaml:"request"`
-	// How long requests in flight may finish after SIGTERM.
+	// How long after SIGTERM requests are still taken while /ready says no, for
+	// load balancers to notice.
+	DrainDelay Duration `yaml:"drain_delay"`
+	// How long requests in flight may finish after that.
 	Drain Duration `yaml:"drain"`
 }
 

@@ -10,6 +10,9 @@ import (
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
+// Policies that the router has.
+var policies = []string{"predicted", "round-robin", "random", "least-loaded", "session-hash", "prefix-only", "dynamo", "llm-d", "smg"}
+
 // Engines that a worker may be.
 var engines = []string{"vllm", "sglang", "trtllm", "embedded"}
 
@@ -23,7 +26,7 @@ func (c *Config) validate(file string, lines map[string]int) []Problem {
 	v.models(c.Models)
 	v.workers(c.Workers, c.Models)
 	v.discovery(c.Discovery)
-	v.oneOf("router.policy", c.Router.Policy, "predicted", "round-robin", "random", "least-loaded")
+	v.oneOf("router.policy", c.Router.Policy, policies...)
 	if c.Limits.Body <= 0 {
 		v.fail("limits.body", "must be more than 0")
 	}
