@@ -381,11 +381,10 @@ func startAgent(t *testing.T, e *engine, m *kvbm.Manager, path string) *agent.Ag
 	t.Helper()
 	transport := &http.Transport{}
 	a, err := agent.Serve(t.Context(), agent.Config{
-		Info:       workers.Info{ID: "w0", URL: e.url(), Engine: "embedded", Events: sourceOf(e)},
-		Manager:    m,
-		BlockBytes: 4096,
-		Listen:     "unix://" + path,
-		HTTP:       &http.Client{Transport: transport},
+		Info:    workers.Info{ID: "w0", URL: e.url(), Engine: "embedded", Events: sourceOf(e)},
+		Manager: m,
+		Listen:  "unix://" + path,
+		HTTP:    &http.Client{Transport: transport},
 	})
 	if err != nil {
 		t.Fatal(err)

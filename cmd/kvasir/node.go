@@ -40,7 +40,6 @@ func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node
 			return nil, err
 		}
 		ac.Manager = n.engine.Manager()
-		ac.BlockBytes = ac.Manager.BlockBytes()
 	}
 	ac.Info = n.info
 	var err error

@@ -30,8 +30,6 @@ type Config struct {
 	Info workers.Info
 	// Manager may be nil: then the agent only passes the engine's events on.
 	Manager *kvbm.Manager
-	// BlockBytes is the size of the manager's blocks.
-	BlockBytes int
 	// Listen is unix:///path (made with mode 0600; a stale file is replaced) or
 	// host:port.
 	Listen  string

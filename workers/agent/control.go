@@ -28,10 +28,18 @@ func (a *Agent) Describe(ctx context.Context, _ *agentpb.DescribeRequest) (*agen
 		BlockSize:      uint32(info.BlockSize),
 		Tokenizer:      info.Tokenizer,
 		SharedStore:    a.sharedStore(),
-		BlockBytes:     uint32(a.c.BlockBytes),
+		BlockBytes:     a.blockBytes(),
 		EventsEndpoint: info.Events.Endpoint,
 		Version:        a.c.Version,
 	}, nil
+}
+
+// blockBytes is the size of the manager's blocks; 0 without one.
+func (a *Agent) blockBytes() uint32 {
+	if a.c.Manager == nil {
+		return 0
+	}
+	return uint32(a.c.Manager.BlockBytes())
 }
 
 func (a *Agent) sharedStore() string {

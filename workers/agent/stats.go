@@ -61,7 +61,7 @@ func (c *cachedLoad) get(ctx context.Context, engine *vllm.Client, maxAge time.D
 func (a *Agent) report(ctx context.Context, maxAge time.Duration) *agentpb.WatchStatsResponse {
 	m := &agentpb.WatchStatsResponse{
 		Events:      a.eventStats(),
-		BlockBytes:  uint32(a.c.BlockBytes),
+		BlockBytes:  a.blockBytes(),
 		SharedStore: a.sharedStore(),
 	}
 	if l, err := a.load.get(ctx, a.engine, maxAge); err != nil {
