@@ -82,7 +82,9 @@ func TestBestCut(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 1))
 	for range 5000 {
 		r, c := randomRequest(rng), randomCandidate(rng, 0)
-		got := bestCut(&r, &c)
+		q := newQuery(&r)
+		var got cutPlan
+		bestCut(&got, &q, &c)
 		gotMS := max(c.Load.QueuedPrefillMS, got.restoreMS) + got.prefillMS
 		for k := 0; k <= min(r.maxCut(), held(c.Spans)); k++ {
 			restore, ok := restoreAll(&r, &c, k)
@@ -222,25 +224,5 @@ func TestNoCandidates(t *testing.T) {
 	}
 	if _, err := NewPolicy("fastest", 0); err == nil {
 		t.Error("no error for an unknown policy")
-	}
-}
-
-func BenchmarkDecide(b *testing.B) {
-	for _, n := range []int{8, 64, 1000} {
-		for _, name := range []string{"predicted", "dynamo"} {
-			b.Run(fmt.Sprintf("%s/workers=%d", name, n), func(b *testing.B) {
-				rng := rand.New(rand.NewPCG(1, 2))
-				cs := make([]Candidate, n)
-				for i := range cs {
-					cs[i] = randomCandidate(rng, i)
-				}
-				p, _ := NewPolicy(name, 1)
-				r := Request{ID: "r", Tokens: 3000, BlockSize: 16}
-				b.ReportAllocs()
-				for b.Loop() {
-					p.Decide(r, cs)
-				}
-			})
-		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +15,9 @@ type Policy interface {
 	// Decide prices every candidate and chooses one. It does not keep the
 	// candidates or their spans.
 	Decide(Request, []Candidate) Decision
+	// DecideInto is Decide for those who decide often: it fills d, reusing its
+	// memory, and leaves Why to those who ask for it.
+	DecideInto(d *Decision, r *Request, cs []Candidate)
 }
 
 // chooser is the part in which policies differ: the index of the best estimate.
@@ -64,19 +68,23 @@ type policy struct {
 func (p *policy) Name() string { return p.name }
 
 func (p *policy) Decide(r Request, cs []Candidate) Decision {
-	d := Decision{RequestID: r.ID, Policy: p.name, Chosen: -1, Seed: p.seed}
+	var d Decision
+	p.DecideInto(&d, &r, cs)
+	d.Why = d.Reason()
+	return d
+}
+
+func (p *policy) DecideInto(d *Decision, r *Request, cs []Candidate) {
+	*d = Decision{RequestID: r.ID, Policy: p.name, Chosen: -1, Seed: p.seed, Estimates: slices.Grow(d.Estimates[:0], len(cs))[:len(cs)]}
 	p.seed++
 	if len(cs) == 0 {
-		d.Why = "no candidate"
-		return d
+		return
 	}
-	d.Estimates = make([]Estimate, len(cs))
+	q := newQuery(r)
 	for i := range cs {
-		estimate(&d.Estimates[i], &r, &cs[i])
+		estimate(&d.Estimates[i], &q, &cs[i])
 	}
-	d.Chosen = p.choose(d.Seed, &r, cs, d.Estimates)
-	d.Why = why(&d)
-	return d
+	d.Chosen = p.choose(d.Seed, r, cs, d.Estimates)
 }
 
 // choosePredicted takes the lowest predicted cost to this request and others.

@@ -61,7 +61,10 @@ type Link struct {
 }
 
 // fixedMS is what the link costs before the first byte arrives.
-func (l Link) fixedMS() float64 {
+func (l *Link) fixedMS() float64 {
+	if l.QueuedBytes == 0 {
+		return l.LatencyMS
+	}
 	return l.LatencyMS + float64(l.QueuedBytes)/l.BytesPerMS
 }
 

@@ -6,9 +6,12 @@ import (
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
-// why says in one sentence what was chosen and what the runner-up would have
-// cost. It is written for every decision, so it avoids fmt.
-func why(d *Decision) string {
+// Reason says in one sentence what was chosen and what the runner-up would have
+// cost.
+func (d *Decision) Reason() string {
+	if d.Chosen < 0 {
+		return "no candidate"
+	}
 	e := &d.Estimates[d.Chosen]
 	b := make([]byte, 0, 160)
 	b = append(b, e.Worker...)
@@ -16,7 +19,7 @@ func why(d *Decision) string {
 	b = appendMS(b, e.TTFTMS)
 	b = append(b, ": "...)
 	b = appendPlan(b, e)
-	next := runnerUp(d)
+	next := d.RunnerUp()
 	if next < 0 {
 		return string(append(b, "; no other candidate"...))
 	}
@@ -51,8 +54,8 @@ func appendPlan(b []byte, e *Estimate) []byte {
 	return b
 }
 
-// runnerUp is the best candidate by score besides the chosen one, -1 if none.
-func runnerUp(d *Decision) int {
+// RunnerUp is the best estimate by score besides the chosen one, -1 if none.
+func (d *Decision) RunnerUp() int {
 	best := -1
 	for i := range d.Estimates {
 		if i != d.Chosen && (best < 0 || d.Estimates[i].ScoreMS < d.Estimates[best].ScoreMS) {

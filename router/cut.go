@@ -1,0 +1,95 @@
+package router
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// cutPlan is a cut and what it costs.
+type cutPlan struct {
+	cut       int
+	blocks    TierBlocks
+	restoreMS float64
+	prefillMS float64
+}
+
+// bestCut finds the cut k that minimises max(queue, restore(k)) + prefill(k).
+//
+// Only a few cuts can be best. Along a span that is restored over one link,
+// restore(k) is linear and prefill(k) is concave (attention makes the first
+// tokens dropped from a prefill the dearest), so as long as the queue hides the
+// restore more is better, and beyond that the best cut is at an end: where the
+// restore comes out from behind the queue, or the span's last block.
+func bestCut(best *cutPlan, q *query, c *Candidate) {
+	queue, rates := c.Load.QueuedPrefillMS, &c.Rates
+	*best = cutPlan{prefillMS: q.scratchMS(rates)}
+	bestMS := max(queue, 0) + best.prefillMS
+	var at cutPlan // the end of the spans walked so far, all of them restored
+	try := func(t kv.Tier, n int, restoreMS float64) {
+		prefillMS := rates.PrefillMS(q.Tokens-(at.cut+n)*q.BlockSize, q.Tokens)
+		if ms := max(queue, restoreMS) + prefillMS; ms < bestMS {
+			*best = cutPlan{at.cut + n, at.blocks, restoreMS, prefillMS}
+			best.blocks[t] += n
+			bestMS = ms
+		}
+	}
+	var opened kv.TierSet
+	for i := range c.Spans {
+		span := &c.Spans[i]
+		n := min(span.Blocks, q.maxCut-at.cut)
+		if n <= 0 {
+			break
+		}
+		t, ok := cheapest(rates, span.Tiers, n, opened)
+		if !ok {
+			break
+		}
+		if t == kv.GPU {
+			try(t, n, at.restoreMS)
+		} else {
+			if !opened.Has(t) {
+				opened = opened.With(t)
+				at.restoreMS += rates.Links[t].fixedMS()
+			}
+			per := rates.blockMS(t)
+			if room := queue - at.restoreMS; room < per*float64(n) {
+				h := max(0, int(math.Floor(room/per)))
+				for take := max(h, 1); take <= h+1 && take < n; take++ {
+					try(t, take, at.restoreMS+per*float64(take))
+				}
+			}
+			try(t, n, at.restoreMS+per*float64(n))
+			at.restoreMS += per * float64(n)
+		}
+		at.cut += n
+		at.blocks[t] += n
+	}
+}
+
+// cheapest is the tier of set that brings up n blocks soonest, the links in
+// opened being paid for already.
+func cheapest(rates *Rates, set kv.TierSet, n int, opened kv.TierSet) (best kv.Tier, ok bool) {
+	if set.Has(kv.GPU) {
+		return kv.GPU, true
+	}
+	bestMS := math.Inf(1)
+	for ; set != 0; set &= set - 1 {
+		t := kv.Tier(bits.TrailingZeros8(uint8(set)))
+		if !rates.usable(t) {
+			continue
+		}
+		if set&(set-1) == 0 && !ok {
+			return t, true // there is no other
+		}
+		ms := rates.blockMS(t) * float64(n)
+		if !opened.Has(t) {
+			ms += rates.Links[t].fixedMS()
+		}
+		if ms < bestMS {
+			best, bestMS, ok = t, ms, true
+		}
+	}
+	return best, ok
+}
