@@ -10,7 +10,6 @@ import (
 // cutPlan is a cut and what it costs.
 type cutPlan struct {
 	cut       int
-	blocks    TierBlocks
 	restoreMS float64
 	prefillMS float64
 }
@@ -22,49 +21,58 @@ type cutPlan struct {
 // tokens dropped from a prefill the dearest), so as long as the queue hides the
 // restore more is better, and beyond that the best cut is at an end: where the
 // restore comes out from behind the queue, or the span's last block.
-func bestCut(best *cutPlan, q *query, c *Candidate) {
+func bestCut(q *query, c *Candidate) cutPlan {
 	queue, rates := c.Load.QueuedPrefillMS, &c.Rates
-	*best = cutPlan{prefillMS: q.scratchMS(rates)}
+	best := cutPlan{prefillMS: q.scratchMS(rates)}
 	bestMS := max(queue, 0) + best.prefillMS
-	var at cutPlan // the end of the spans walked so far, all of them restored
-	try := func(t kv.Tier, n int, restoreMS float64) {
-		prefillMS := rates.PrefillMS(q.Tokens-(at.cut+n)*q.BlockSize, q.Tokens)
+	try := func(cut int, restoreMS float64) {
+		prefillMS := rates.PrefillMS(q.Tokens-cut*q.BlockSize, q.Tokens)
 		if ms := max(queue, restoreMS) + prefillMS; ms < bestMS {
-			*best = cutPlan{at.cut + n, at.blocks, restoreMS, prefillMS}
-			best.blocks[t] += n
-			bestMS = ms
+			best, bestMS = cutPlan{cut, restoreMS, prefillMS}, ms
 		}
 	}
+	cut, restoreMS := 0, 0.0 // of the spans walked so far, all of them restored
 	var opened kv.TierSet
 	for i := range c.Spans {
-		span := &c.Spans[i]
-		n := min(span.Blocks, q.maxCut-at.cut)
+		n := min(c.Spans[i].Blocks, q.maxCut-cut)
 		if n <= 0 {
 			break
 		}
-		t, ok := cheapest(rates, span.Tiers, n, opened)
+		t, ok := cheapest(rates, c.Spans[i].Tiers, n, opened)
 		if !ok {
 			break
 		}
-		if t == kv.GPU {
-			try(t, n, at.restoreMS)
-		} else {
+		if t != kv.GPU {
 			if !opened.Has(t) {
 				opened = opened.With(t)
-				at.restoreMS += rates.Links[t].fixedMS()
+				restoreMS += rates.Links[t].fixedMS()
 			}
 			per := rates.blockMS(t)
-			if room := queue - at.restoreMS; room < per*float64(n) {
+			if room := queue - restoreMS; room < per*float64(n) {
 				h := max(0, int(math.Floor(room/per)))
 				for take := max(h, 1); take <= h+1 && take < n; take++ {
-					try(t, take, at.restoreMS+per*float64(take))
+					try(cut+take, restoreMS+per*float64(take))
 				}
 			}
-			try(t, n, at.restoreMS+per*float64(n))
-			at.restoreMS += per * float64(n)
+			restoreMS += per * float64(n)
 		}
-		at.cut += n
-		at.blocks[t] += n
+		cut += n
+		try(cut, restoreMS)
+	}
+	return best
+}
+
+// sources says which tiers the first cut blocks come from. It walks as bestCut
+// does.
+func (c *Candidate) sources(into *TierBlocks, q *query, cut int) {
+	var opened kv.TierSet
+	for i, left := 0, q.maxCut; cut > 0; i++ {
+		n := min(c.Spans[i].Blocks, left)
+		t, _ := cheapest(&c.Rates, c.Spans[i].Tiers, n, opened)
+		opened = opened.With(t)
+		into[t] += min(n, cut)
+		cut -= n
+		left -= n
 	}
 }
 

@@ -50,18 +50,14 @@ func (q *query) scratchMS(r *Rates) float64 {
 
 // estimate prices c for q, in full. It writes every field of e.
 func estimate(e *Estimate, q *query, c *Candidate) {
-	var plan cutPlan
-	if len(c.Spans) == 0 {
-		plan.prefillMS = q.scratchMS(&c.Rates)
-	} else {
-		bestCut(&plan, q, c)
-	}
+	plan := bestCut(q, c)
 	e.Worker = c.Worker
 	e.QueueMS = c.Load.QueuedPrefillMS
 	e.RestoreMS = max(0, plan.restoreMS-c.Load.QueuedPrefillMS)
 	e.RestoreLinkMS = plan.restoreMS
 	e.PrefillMS = plan.prefillMS
-	e.Cut, e.Blocks = plan.cut, plan.blocks
+	e.Cut, e.Blocks = plan.cut, TierBlocks{}
+	c.sources(&e.Blocks, q, plan.cut)
 	e.RecomputeBlocks = q.blocks - plan.cut
 	e.CachedTokens = plan.cut * q.BlockSize
 	e.ComputeTokens = q.Tokens - e.CachedTokens

@@ -83,8 +83,7 @@ func TestBestCut(t *testing.T) {
 	for range 5000 {
 		r, c := randomRequest(rng), randomCandidate(rng, 0)
 		q := newQuery(&r)
-		var got cutPlan
-		bestCut(&got, &q, &c)
+		got := bestCut(&q, &c)
 		gotMS := max(c.Load.QueuedPrefillMS, got.restoreMS) + got.prefillMS
 		for k := 0; k <= min(r.maxCut(), held(c.Spans)); k++ {
 			restore, ok := restoreAll(&r, &c, k)
