@@ -26,7 +26,7 @@ type Gateway struct {
 	// placing guards the router's state: policy, calibration, ledger and loads.
 	placing sync.Mutex
 	ledger  *router.Ledger
-	loads   *loads
+	loads   *router.Loads
 }
 
 // New makes a gateway. It loads the configured tokenizers and starts nothing.
@@ -47,7 +47,7 @@ func New(c Config) (*Gateway, error) {
 		budget:    newRetryBudget(),
 		records:   newRecords(c.Records),
 		ledger:    router.NewLedger(),
-		loads:     newLoads(),
+		loads:     router.NewLoads(),
 	}
 	g.metrics = newMetrics(g, c.Registry)
 	return g, nil

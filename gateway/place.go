@@ -158,7 +158,7 @@ func (g *Gateway) choose(req router.Request, ready []*workers.Worker, cs []route
 		stats := w.Stats()
 		g.learnLinksLocked(cs[i].Worker, &stats)
 		cs[i].Rates = g.c.Calibration.Rates(cs[i].Worker)
-		cs[i].Load = g.loads.of(cs[i].Worker, &stats, &cs[i].Rates, g.ledger, req.Now)
+		cs[i].Load = g.loads.Of(cs[i].Worker, reportOf(&stats), &cs[i].Rates, g.ledger, req.Now)
 	}
 	d := g.c.Policy.Decide(req, cs)
 	if chosen != nil {
@@ -171,16 +171,17 @@ func (g *Gateway) choose(req router.Request, ready []*workers.Worker, cs []route
 // outnumber the fleet. A worker that comes back soon keeps its rates.
 func (g *Gateway) forgetLeftLocked() {
 	fleet := g.c.Fleet.Workers()
-	if len(g.loads.workers) <= 2*len(fleet)+64 {
+	if g.loads.Len() <= 2*len(fleet)+64 {
 		return
 	}
-	for id := range g.loads.workers {
-		if g.c.Fleet.Worker(id) == nil {
-			delete(g.loads.workers, id)
+	g.loads.Forget(func(id kv.WorkerID) bool {
+		gone := g.c.Fleet.Worker(id) == nil
+		if gone {
 			g.c.Calibration.Forget(id)
 			g.contexts.forget(id)
 		}
-	}
+		return gone
+	})
 }
 
 // learnLinksLocked hands on what the worker measured of its links.
@@ -227,7 +228,7 @@ func speed(l workers.LinkStats, t kv.Tier) float64 {
 func (g *Gateway) bookLocked(id string, p *placement, now time.Time) *booking {
 	w := p.worker.ID()
 	g.ledger.Add(id, w, p.estimate, now)
-	g.loads.note(w, g.ledger, now)
+	g.loads.Note(w, g.ledger, now)
 	return &booking{g: g, id: id, worker: w}
 }
 
@@ -242,7 +243,7 @@ func (b *booking) firstToken() {
 	b.g.placing.Lock()
 	defer b.g.placing.Unlock()
 	now := b.g.c.Now()
-	b.g.loads.note(b.worker, b.g.ledger, now)
+	b.g.loads.Note(b.worker, b.g.ledger, now)
 	b.g.ledger.FirstToken(b.id, now)
 }
 
@@ -255,7 +256,7 @@ func (b *booking) release() {
 		b.g.placing.Lock()
 		defer b.g.placing.Unlock()
 		now := b.g.c.Now()
-		b.g.loads.note(b.worker, b.g.ledger, now)
+		b.g.loads.Note(b.worker, b.g.ledger, now)
 		b.g.ledger.Done(b.id, now)
 	})
 }

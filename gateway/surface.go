@@ -79,7 +79,7 @@ func (g *Gateway) listWorkers(c *gin.Context) {
 		stats := w.Stats()
 		v.Rates = g.c.Calibration.Rates(v.ID)
 		v.Prediction = g.c.Calibration.Errors(v.ID)
-		v.Load = g.loads.of(v.ID, &stats, &v.Rates, g.ledger, g.c.Now())
+		v.Load = g.loads.Of(v.ID, reportOf(&stats), &v.Rates, g.ledger, g.c.Now())
 		g.placing.Unlock()
 		views = append(views, v)
 	}

@@ -144,29 +144,6 @@ func (l *Ledger) Load(w kv.WorkerID, now time.Time) Load {
 	return load
 }
 
-// Merge is w's load from its own report, made at the time at, and from what this
-// ledger knows. A report has what other gateways sent, too, but is old: what has
-// been drained since is taken off, and what was sent since is added. Where the
-// ledger alone knows of more, as when w has not seen it yet, that counts.
-func (l *Ledger) Merge(w kv.WorkerID, reported Load, at, now time.Time) Load {
-	own := l.Load(w, now)
-	reported.QueuedPrefillMS = max(0, reported.QueuedPrefillMS-milliseconds(now.Sub(at)))
-	if a := l.workers[w]; a != nil {
-		for n := a.tail; n != nil && n.added.After(at); n = n.prev {
-			reported.Waiting++
-			reported.QueuedPrefillMS += n.workMS
-			reported.QueuedPrefillTokens += n.tokens
-			reported.ActiveBlocks += n.blocks
-		}
-	}
-	reported.QueuedPrefillMS = max(reported.QueuedPrefillMS, own.QueuedPrefillMS)
-	reported.Running = max(reported.Running, own.Running)
-	reported.Waiting = max(reported.Waiting, own.Waiting)
-	reported.QueuedPrefillTokens = max(reported.QueuedPrefillTokens, own.QueuedPrefillTokens)
-	reported.ActiveBlocks = max(reported.ActiveBlocks, own.ActiveBlocks)
-	return reported
-}
-
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // Open is the number of requests added and not released.

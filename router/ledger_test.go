@@ -147,22 +147,3 @@ func TestLedgerQueueDrains(t *testing.T) {
 		t.Errorf("10 ms after the first token of the first: %+v, want 40 ms queued, 1 running, 1 waiting", got)
 	}
 }
-
-// TestLedgerMerge: two gateways see each other's requests in the worker's
-// report, and their own that the report does not have yet.
-func TestLedgerMerge(t *testing.T) {
-	l := NewLedger()
-	start := time.Unix(100, 0)
-	at := start.Add(50 * time.Millisecond)
-	l.Add("reported", "w", Estimate{PrefillMS: 100}, start)
-	l.Add("newer", "w", Estimate{PrefillMS: 30}, at.Add(time.Millisecond))
-	report := Load{QueuedPrefillMS: 250, Running: 4, Waiting: 3, FreeKVShare: 0.5}
-	got := l.Merge("w", report, at, at.Add(10*time.Millisecond))
-	if got.QueuedPrefillMS != 250-10+30 || got.Running != 4 || got.Waiting != 4 || got.FreeKVShare != 0.5 {
-		t.Errorf("%+v", got)
-	}
-	got = l.Merge("w", Load{FreeKVShare: -1}, at, at)
-	if got.QueuedPrefillMS != 100+30-50 || got.Waiting != 2 {
-		t.Errorf("a report that knows nothing hides what was sent: %+v", got)
-	}
-}
