@@ -98,7 +98,7 @@ func (f *flight) departForGPU() {
 	}
 	f.slot, f.reserved = slots[0], true
 	if s, ok := f.m.hostSource(f.block.Hash); ok {
-		f.m.cpu.table.Touch(s)
+		f.m.cpu.table.Hit(s)
 		f.queue(kv.CPU, f.m.cpu.lease(s))
 		return
 	}

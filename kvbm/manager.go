@@ -129,7 +129,7 @@ func (m *Manager) openTiers(ctx context.Context, c Config) (err error) {
 		if err != nil {
 			return err
 		}
-		m.disk = &diskTier{policy.NewTable(store.Capacity()), store, newBreaker()}
+		m.disk = &diskTier{policy.NewTable(policy.LRU, store.Capacity()), store, newBreaker()}
 		m.disk.table.Restore(found)
 	}
 	if c.Redis.URL != "" {

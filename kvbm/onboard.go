@@ -217,7 +217,7 @@ func (o *Onboarding) ask(i int) {
 	defer m.mu.Unlock()
 	b, pool, asked := o.req.Blocks[i], m.poolOf(o.target), m.now()
 	if s, ok := pool.table.Find(b.Hash); ok && (o.target == kv.GPU || pool.advertise) {
-		pool.table.Touch(s)
+		pool.table.Hit(s)
 		m.tiers[o.target].hits++
 		o.arrivals <- arrival{i, pool.lease(s), o.target, asked, asked}
 		return

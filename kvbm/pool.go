@@ -46,7 +46,7 @@ func newPool(m *Manager, tier kv.Tier, slots int, advertise bool) (*Pool, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Pool{m: m, tier: tier, mem: mem, table: policy.NewTable(slots), advertise: advertise}, nil
+	return &Pool{m: m, tier: tier, mem: mem, table: policy.NewTable(policy.LRU, slots), advertise: advertise}, nil
 }
 
 // Capacity is the number of slots.
@@ -95,7 +95,7 @@ func (p *Pool) Acquire(hashes []kv.Hash) []*Lease {
 		if !ok {
 			break
 		}
-		p.table.Touch(s)
+		p.table.Hit(s)
 		leases = append(leases, p.lease(s))
 	}
 	p.m.tiers[p.tier].hits += uint64(len(leases))
@@ -157,9 +157,9 @@ func (p *Pool) reserve(n int) ([]policy.Slot, error) {
 	slots := make([]policy.Slot, 0, max(n, 0))
 	var gone []kv.Hash
 	for len(slots) < n {
-		s, ok := p.table.Fill()
+		s, ok := p.table.Fill(policy.AllParts)
 		if !ok {
-			victim, b, ok := p.table.Evict()
+			victim, b, ok := p.table.Evict(policy.AllParts)
 			if !ok {
 				break
 			}

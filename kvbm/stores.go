@@ -62,7 +62,7 @@ func (m *Manager) saveToDisk(l *link, j *job) outcome {
 		l.broke(err)
 		return failed
 	}
-	s, ok := d.table.Fill()
+	s, ok := d.table.Fill(policy.AllParts)
 	if !ok {
 		l.breaker.Unknown()
 		return dropped // readers hold every slot
@@ -87,7 +87,7 @@ func (m *Manager) freeDiskSlot() error {
 	if d.table.Counts().Free > 0 {
 		return nil
 	}
-	s, b, ok := d.table.Evict()
+	s, b, ok := d.table.Evict(policy.AllParts)
 	if !ok {
 		return nil
 	}
@@ -125,7 +125,7 @@ func (m *Manager) loadFromDisk(l *link, j *job) outcome {
 	d.table.Unlease(s)
 	if err == nil {
 		l.works()
-		d.table.Touch(s)
+		d.table.Hit(s)
 		return m.land(j, m.cpu, dst, b)
 	}
 	m.cpu.abort(dst)

@@ -190,16 +190,16 @@ func TestPresenceForgetsByNumberAndByTime(t *testing.T) {
 
 func BenchmarkTableCommitEvict(b *testing.B) {
 	const capacity = 1 << 16
-	tab := NewTable(capacity)
+	tab := NewTable(LRU, capacity)
 	r := rand.New(rand.NewPCG(1, 1))
 	parent := hash(0)
 	b.ReportAllocs()
 	for i := range b.N {
-		s, ok := tab.Fill()
+		s, ok := tab.Fill(AllParts)
 		if !ok {
-			v, _, _ := tab.Evict()
+			v, _, _ := tab.Evict(AllParts)
 			tab.Evicted(v)
-			s, _ = tab.Fill()
+			s, _ = tab.Fill(AllParts)
 		}
 		blk := kv.Block{Hash: hash(uint64(i) + 1), Parent: parent}
 		tab.Commit(s, blk)

@@ -36,46 +36,93 @@ type entry struct {
 	block  kv.Block
 	used   uint64 // Table.tick of the last use
 	leases int32
-	rank   int32 // position in Table.order, -1 when not evictable now
+	rank   int32 // position in its heap, -1 when not evictable now
 	state  State
+	class  class
+	part   uint8
 }
+
+// Parts is a set of a table's parts, bit by bit. A tier on one device has one.
+type Parts uint64
+
+// AllParts is every part that a table may have.
+const AllParts = ^Parts(0)
+
+// MaxParts is how many parts a table may have.
+const MaxParts = 64
+
+// Has reports whether part i is in the set.
+func (p Parts) Has(i int) bool { return p>>i&1 == 1 }
 
 // Table is the state of every slot of one tier and the order in which its
 // blocks are evicted.
 //
 // A committed, unleased slot that no other such slot follows is a leaf. Leaves
-// are kept in a heap by last use, and only the head of the heap is evicted;
-// that makes its parent a leaf. Thus the victim is always the least recently
-// used suffix, and as long as an unleased slot exists there is a leaf, so
-// exactly Free + Committed - Leased slots can be had without waiting.
+// are kept in heaps by last use, and only the head of a heap is evicted; that
+// makes its parent a leaf. Thus the victim is always the least recently used
+// suffix (of a list, under ARC), and as long as an unleased slot exists there is
+// a leaf, so exactly Free + Committed - Leased slots can be had without waiting.
+//
+// The slots may be parted, for a tier on several devices. What is a leaf does
+// not depend on the part it is in; each part has its own heaps so that one may
+// be filled while another is out of order.
 type Table struct {
 	slots  []entry
-	free   []Slot // a stack; the lowest numbers are handed out first
+	free   [][]Slot // by part: a stack; the lowest numbers are handed out first
 	byHash map[kv.Hash]Slot
 	// heirs counts, for a block in this table or not, the committed and unleased
 	// slots that directly follow it.
 	heirs  map[kv.Hash]int32
-	order  []Slot // heap of leaves, least recently used first
+	order  [][numClasses][]Slot // by part: heaps of leaves, least recently used first
+	arc    *arc                 // nil under LRU
+	listed [numClasses]int      // committed slots by list
 	counts [numStates]int
 	leased int
 	tick   uint64
 }
 
-// NewTable is a table of free slots.
-func NewTable(capacity int) *Table {
+// NewTable is a table of free slots: parts says how many each part has.
+func NewTable(e Eviction, parts ...int) *Table {
+	capacity := 0
+	for _, n := range parts {
+		capacity += n
+	}
 	t := &Table{
 		slots:  make([]entry, capacity),
-		free:   make([]Slot, capacity),
+		free:   make([][]Slot, len(parts)),
 		byHash: make(map[kv.Hash]Slot, capacity),
 		heirs:  make(map[kv.Hash]int32),
+		order:  make([][numClasses][]Slot, len(parts)),
 	}
-	for i := range t.slots {
-		t.slots[i].rank = -1
-		t.free[i] = Slot(capacity - 1 - i)
+	if e == ARC {
+		t.arc = &arc{capacity: capacity}
+	}
+	s := 0
+	for part, n := range parts {
+		for range n {
+			t.slots[s].rank, t.slots[s].part = -1, uint8(part)
+			s++
+		}
 	}
 	t.counts[Free] = capacity
+	t.listFree()
 	return t
 }
+
+// listFree makes the free lists anew.
+func (t *Table) listFree() {
+	for part := range t.free {
+		t.free[part] = t.free[part][:0]
+	}
+	for i := len(t.slots) - 1; i >= 0; i-- {
+		if e := &t.slots[i]; e.state == Free {
+			t.free[e.part] = append(t.free[e.part], Slot(i))
+		}
+	}
+}
+
+// Part is the part that a slot is in.
+func (t *Table) Part(s Slot) int { return int(t.slots[s].part) }
 
 // Capacity is the number of slots.
 func (t *Table) Capacity() int { return len(t.slots) }
@@ -120,27 +167,59 @@ func (t *Table) All() iter.Seq2[Slot, kv.Block] {
 	}
 }
 
-// Fill takes a free slot: free -> filling.
-func (t *Table) Fill() (Slot, bool) {
+// Fill takes a free slot from the given parts, of which that with the most room
+// gives one: free -> filling.
+func (t *Table) Fill(from Parts) (Slot, bool) {
 	defer t.verify()
-	if len(t.free) == 0 {
+	best := -1
+	for part, free := range t.free {
+		if from.Has(part) && len(free) > 0 && (best < 0 || len(free) > len(t.free[best])) {
+			best = part
+		}
+	}
+	if best < 0 {
 		return 0, false
 	}
-	s := t.free[len(t.free)-1]
-	t.free = t.free[:len(t.free)-1]
+	free := t.free[best]
+	s := free[len(free)-1]
+	t.free[best] = free[:len(free)-1]
 	t.become(s, Filling)
 	return s, true
 }
 
-// Evict takes the least recently used leaf: committed -> evicting. The block
-// is no longer found.
-func (t *Table) Evict() (Slot, kv.Block, bool) {
-	if len(t.order) == 0 {
+// Evict takes the leaf in the given parts that can best be spared: committed ->
+// evicting. The block is no longer found.
+func (t *Table) Evict(from Parts) (Slot, kv.Block, bool) {
+	s, ok := t.victim(from)
+	if !ok {
 		return 0, kv.Block{}, false
 	}
-	s := t.order[0]
+	in := t.slots[s].class
 	t.Drop(s)
-	return s, t.slots[s].block, true
+	b := t.slots[s].block
+	if t.arc != nil {
+		t.arc.evicted(b.Hash, in, t.listed)
+	}
+	return s, b, true
+}
+
+func (t *Table) victim(from Parts) (Slot, bool) {
+	first := recent
+	if t.arc != nil && t.listed[recent] <= t.arc.target {
+		first = frequent
+	}
+	for _, in := range [...]class{first, numClasses - 1 - first} {
+		best, found := Slot(0), false
+		for part := range t.order {
+			if heap := t.order[part][in]; from.Has(part) && len(heap) > 0 && (!found || t.older(heap[0], best)) {
+				best, found = heap[0], true
+			}
+		}
+		if found {
+			return best, true
+		}
+	}
+	return 0, false
 }
 
 // Drop takes a certain slot, whatever its place in the order: committed ->
@@ -153,6 +232,7 @@ func (t *Table) Drop(s Slot) bool {
 	}
 	delete(t.byHash, e.block.Hash)
 	t.leave(s)
+	t.listed[e.class]--
 	t.become(s, Evicting)
 	return true
 }
@@ -162,16 +242,20 @@ func (t *Table) Evicted(s Slot) {
 	defer t.verify()
 	t.expect(s, Evicting)
 	t.slots[s].block = kv.Block{}
-	t.become(s, Free)
-	t.free = append(t.free, s)
+	t.giveBack(s)
 }
 
 // Abort gives up a fill: filling -> free.
 func (t *Table) Abort(s Slot) {
 	defer t.verify()
 	t.expect(s, Filling)
+	t.giveBack(s)
+}
+
+func (t *Table) giveBack(s Slot) {
 	t.become(s, Free)
-	t.free = append(t.free, s)
+	part := t.slots[s].part
+	t.free[part] = append(t.free[part], s)
 }
 
 // Commit makes a filled slot findable under b, with one lease on it: filling ->
@@ -187,6 +271,11 @@ func (t *Table) Commit(s Slot, b kv.Block) bool {
 	t.leased++
 	t.tick++
 	e.used = t.tick
+	e.class = recent
+	if t.arc != nil {
+		e.class = t.arc.admit(b.Hash)
+	}
+	t.listed[e.class]++
 	t.byHash[b.Hash] = s
 	t.become(s, Committed)
 	return true
@@ -198,9 +287,9 @@ type Held struct {
 	Block kv.Block
 }
 
-// Restore fills an unused table with what was found again after a restart,
-// unleased, in the order of last use. It returns those it could not take: no
-// such slot, or a slot or block that came before.
+// Restore fills free slots with what was found again after a restart, unleased,
+// in the order of last use. It returns those it could not take: no such slot, or
+// a slot or block that is taken.
 func (t *Table) Restore(found []Held) (refused []Held) {
 	defer t.verify()
 	for _, h := range found {
@@ -210,16 +299,13 @@ func (t *Table) Restore(found []Held) (refused []Held) {
 		}
 		t.tick++
 		t.slots[h.Slot].block, t.slots[h.Slot].used = h.Block, t.tick
+		t.slots[h.Slot].class = recent
+		t.listed[recent]++
 		t.byHash[h.Block.Hash] = h.Slot
 		t.become(h.Slot, Committed)
 		t.join(h.Slot)
 	}
-	t.free = t.free[:0]
-	for i := len(t.slots) - 1; i >= 0; i-- {
-		if t.slots[i].state == Free {
-			t.free = append(t.free, Slot(i))
-		}
-	}
+	t.listFree()
 	return refused
 }
 
@@ -249,6 +335,24 @@ func (t *Table) Unlease(s Slot) {
 	}
 }
 
+// Hit is Touch by somebody who wanted the block: to ARC it is worth more than
+// one that was only kept longer.
+func (t *Table) Hit(s Slot) {
+	if e := &t.slots[s]; t.arc != nil && e.class == recent {
+		inOrder := e.rank >= 0
+		if inOrder {
+			t.remove(s)
+		}
+		t.listed[recent]--
+		e.class = frequent
+		t.listed[frequent]++
+		if inOrder {
+			t.push(s)
+		}
+	}
+	t.Touch(s)
+}
+
 // Touch makes the block the most recently used one. Leases alone do not: an
 // offload reads a block without anybody wanting it.
 func (t *Table) Touch(s Slot) {
@@ -256,7 +360,7 @@ func (t *Table) Touch(s Slot) {
 	e := &t.slots[s]
 	e.used = t.tick
 	if e.rank >= 0 {
-		t.down(int(e.rank))
+		t.down(*t.heapOf(s), int(e.rank))
 	}
 }
 
