@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
@@ -12,12 +13,18 @@ import (
 type Decision struct {
 	RequestID string
 	Policy    string
-	Chosen    int        // index into Estimates; -1: there was no candidate
-	Estimates []Estimate // in the order of the candidates
+	Chosen    int // index into Estimates; -1: there was no candidate
+	// Estimates has one for each candidate, in their order, as it would serve the
+	// request (or, a prefill worker, the first leg) alone. Behind them is one for
+	// each decode worker with the prefill worker that suits it best.
+	Estimates []Estimate
 	// Seed is the policy's state before it decided: NewPolicy(Policy, Seed)
 	// decides the same for the same request and candidates (law 8).
 	Seed uint64
 	Why  string
+
+	splits []Split // what Estimates point to
+	legs   firstLegs
 }
 
 // Worker is the one chosen, "" if none.
@@ -31,9 +38,11 @@ func (d *Decision) Worker() kv.WorkerID {
 // decisionJSON is a Decision on the wire, where the choice is named, not
 // counted.
 type decisionJSON struct {
-	RequestID  string      `json:"request_id"`
-	Policy     string      `json:"policy"`
-	Chosen     kv.WorkerID `json:"chosen"`
+	RequestID string      `json:"request_id"`
+	Policy    string      `json:"policy"`
+	Chosen    kv.WorkerID `json:"chosen"`
+	// Prefill is the worker of the first leg, if that is another.
+	Prefill    kv.WorkerID `json:"chosen_prefill,omitempty"`
 	Candidates []Estimate  `json:"candidates"`
 	Seed       uint64      `json:"seed"`
 	Why        string      `json:"why"`
@@ -42,7 +51,11 @@ type decisionJSON struct {
 // MarshalJSON writes the decision as explain shows it: `chosen` is the worker's
 // id, `candidates` are the estimates.
 func (d Decision) MarshalJSON() ([]byte, error) {
-	return json.Marshal(decisionJSON{d.RequestID, d.Policy, d.Worker(), d.Estimates, d.Seed, d.Why})
+	w := decisionJSON{d.RequestID, d.Policy, d.Worker(), "", d.Estimates, d.Seed, d.Why}
+	if leg := d.PrefillLeg(); leg != nil {
+		w.Prefill = leg.Worker
+	}
+	return json.Marshal(w)
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -51,14 +64,22 @@ func (d *Decision) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return err
 	}
-	*d = Decision{w.RequestID, w.Policy, -1, w.Candidates, w.Seed, w.Why}
+	*d = Decision{RequestID: w.RequestID, Policy: w.Policy, Chosen: -1, Estimates: w.Candidates, Seed: w.Seed, Why: w.Why}
 	for i := range d.Estimates {
-		if d.Estimates[i].Worker == w.Chosen {
+		e := &d.Estimates[i]
+		prefill := kv.WorkerID("")
+		if e.Split != nil {
+			prefill = e.Split.Prefill
+			e.Split.leg = slices.IndexFunc(d.Estimates, func(leg Estimate) bool { return leg.Worker == prefill && leg.Split == nil })
+			if e.Split.leg < 0 {
+				return fmt.Errorf("router: decision %q splits with %q, which is not among its candidates", w.RequestID, prefill)
+			}
+		}
+		if e.Worker == w.Chosen && prefill == w.Prefill && d.Chosen < 0 {
 			d.Chosen = i
-			return nil
 		}
 	}
-	if w.Chosen != "" {
+	if w.Chosen != "" && d.Chosen < 0 {
 		return fmt.Errorf("router: decision %q chose %q, which is not among its candidates", w.RequestID, w.Chosen)
 	}
 	return nil

@@ -11,7 +11,12 @@ type Estimate struct {
 	// max(queue, restore) = QueueMS + RestoreMS. RestoreLinkMS is the whole.
 	RestoreMS float64 `json:"restore_ms"`
 	PrefillMS float64 `json:"prefill_ms"`
-	// TTFTMS is QueueMS + RestoreMS + PrefillMS.
+	// AdapterMS is the time to load the LoRA adapter that the request asks for.
+	AdapterMS float64 `json:"adapter_ms,omitempty"`
+	// TransferMS is the time that the prompt's KV takes from the prefill worker
+	// to this one, when there are two.
+	TransferMS float64 `json:"transfer_ms,omitempty"`
+	// TTFTMS is QueueMS + RestoreMS + AdapterMS + PrefillMS + TransferMS.
 	TTFTMS float64 `json:"ttft_ms"`
 	// HarmMS is the delay that this request adds to others.
 	HarmMS float64 `json:"harm_ms"`
@@ -26,6 +31,9 @@ type Estimate struct {
 	RecomputeBlocks int        `json:"recompute_blocks"`
 	CachedTokens    int        `json:"cached_tokens"`
 	ComputeTokens   int        `json:"compute_tokens"`
+
+	// Split is set when another worker does the prefill.
+	Split *Split `json:"split,omitempty"`
 }
 
 // lowKVShare is the share of free KV below which a new request is expected to
@@ -62,12 +70,25 @@ func estimate(e *Estimate, q *query, c *Candidate) {
 	e.CachedTokens = plan.cut * q.BlockSize
 	e.ComputeTokens = q.Tokens - e.CachedTokens
 	e.HarmMS = harm(&q.Request, c, e.PrefillMS)
+	e.AdapterMS, e.TransferMS, e.Split = 0, 0, nil
+	if c.Adapter != AdapterReady {
+		e.adapter(c)
+	}
 	e.sum()
+}
+
+// adapter adds what it costs that the request's adapter is not loaded. One that
+// must make room for it is somebody else's, who will load it again.
+func (e *Estimate) adapter(c *Candidate) {
+	e.AdapterMS = c.Rates.AdapterLoadMS
+	if c.Adapter == AdapterFull {
+		e.HarmMS += c.Rates.AdapterLoadMS
+	}
 }
 
 // sum adds the terms up.
 func (e *Estimate) sum() {
-	e.TTFTMS = e.QueueMS + e.RestoreMS + e.PrefillMS
+	e.TTFTMS = e.QueueMS + e.RestoreMS + e.AdapterMS + e.PrefillMS + e.TransferMS
 	e.ScoreMS = e.TTFTMS + e.HarmMS
 }
 

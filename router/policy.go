@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
 // Policy chooses a worker. It keeps no state but its seed, which it advances by
@@ -24,12 +26,15 @@ type Policy interface {
 // There is at least one candidate.
 type chooser func(seed uint64, r *Request, cs []Candidate, es []Estimate) int
 
+// predicted is the name of our own policy.
+const predicted = "predicted"
+
 // policies are all policies, ours first.
 var policies = []struct {
 	name   string
 	choose chooser
 }{
-	{"predicted", choosePredicted},
+	{predicted, choosePredicted},
 	{"round-robin", chooseRoundRobin},
 	{"random", chooseRandom},
 	{"least-loaded", chooseLeastLoaded},
@@ -75,14 +80,21 @@ func (p *policy) Decide(r Request, cs []Candidate) Decision {
 }
 
 func (p *policy) DecideInto(d *Decision, r *Request, cs []Candidate) {
-	*d = Decision{RequestID: r.ID, Policy: p.name, Chosen: -1, Seed: p.seed, Estimates: slices.Grow(d.Estimates[:0], len(cs))[:len(cs)]}
+	d.RequestID, d.Policy, d.Chosen, d.Seed, d.Why = r.ID, p.name, -1, p.seed, ""
+	d.Estimates = slices.Grow(d.Estimates[:0], len(cs))[:len(cs)]
 	p.seed++
 	if len(cs) == 0 {
 		return
 	}
 	q := newQuery(r)
+	roles := kv.Aggregated
 	for i := range cs {
 		estimate(&d.Estimates[i], &q, &cs[i])
+		roles |= cs[i].Role
+	}
+	if roles != kv.Aggregated {
+		p.decideSplit(d, r, cs)
+		return
 	}
 	d.Chosen = p.choose(d.Seed, r, cs, d.Estimates)
 }

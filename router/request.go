@@ -1,6 +1,8 @@
 package router
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -13,6 +15,7 @@ type Request struct {
 	Tokens    int       `json:"tokens"`            // of the prompt
 	BlockSize int       `json:"block_size"`        // in tokens
 	MaxTokens int       `json:"max_tokens"`        // of the answer; 0: not given
+	LoRA      string    `json:"lora,omitempty"`    // the adapter asked for; its state is the candidates'
 	Now       time.Time `json:"now"`
 }
 
@@ -33,12 +36,17 @@ func (r Request) maxCut() int {
 	return (r.Tokens - 1) / r.BlockSize
 }
 
-// Candidate is a worker that could serve the request.
+// Candidate is a worker, or one data-parallel rank of a worker, that could serve
+// the request or a leg of it.
 type Candidate struct {
 	Worker kv.WorkerID `json:"worker"`
-	Spans  []kv.Span   `json:"spans"` // what it holds of the prompt, from the first block on
-	Load   Load        `json:"load"`
-	Rates  Rates       `json:"rates"`
+	// Role is the legs that it serves: a Prefill worker only the first one, the
+	// others any.
+	Role    kv.Role   `json:"role,omitempty"`
+	Adapter Adapter   `json:"adapter,omitempty"`
+	Spans   []kv.Span `json:"spans"` // what it holds of the prompt, from the first block on
+	Load    Load      `json:"load"`
+	Rates   Rates     `json:"rates"`
 }
 
 // Load is how busy a worker is.
@@ -51,6 +59,31 @@ type Load struct {
 	// What only other routers' formulas go by.
 	QueuedPrefillTokens int `json:"queued_prefill_tokens"` // to be computed for those waiting
 	ActiveBlocks        int `json:"active_blocks"`         // of the prompts of all its requests
+}
+
+// Adapter is how a worker stands to the LoRA adapter that the request asks for.
+type Adapter uint8
+
+// The states of an adapter.
+const (
+	AdapterReady Adapter = iota // loaded, or none is asked for
+	AdapterFree                 // not loaded; there is a free slot
+	AdapterFull                 // not loaded, and another one must make room
+)
+
+var adapterNames = [...]string{"ready", "free", "full"}
+
+// MarshalText writes the state's name.
+func (a Adapter) MarshalText() ([]byte, error) { return []byte(adapterNames[a]), nil }
+
+// UnmarshalText reads a state's name.
+func (a *Adapter) UnmarshalText(b []byte) error {
+	i := slices.Index(adapterNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("router: unknown adapter state %q (ready, free or full)", b)
+	}
+	*a = Adapter(i)
+	return nil
 }
 
 // Link is the way blocks take from a tier up to the gpu tier.
@@ -79,6 +112,11 @@ type Rates struct {
 
 	Links      [kv.NumTiers]Link `json:"links"`       // from each tier up to gpu; gpu's own is unused
 	BlockBytes int               `json:"block_bytes"` // 0: unknown, only the gpu tier is usable
+
+	// Handoff is the way into a decode worker's gpu from a prefill worker's.
+	Handoff Link `json:"handoff,omitzero"`
+	// AdapterLoadMS is what loading a LoRA adapter takes.
+	AdapterLoadMS float64 `json:"adapter_load_ms,omitempty"`
 }
 
 // PrefillMS predicts the time to compute the last tokens of a prompt of context
