@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"cuda":                    {"internal/kv"},
 	"internal/kv":             {},
 	"internal/gguf":           {},
+	"internal/loadgen":        {},
 	"internal/telemetry":      {},
 	"internal/config":         {"internal/kv"},
 	"internal/sim":            {"router", "prefixindex", "kvbm", "internal"},
