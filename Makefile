@@ -53,7 +53,8 @@ generate: ## Regenerate protobuf code and the reference pages
 bench: ## Benchmarks of the hot paths, each beside its limit
 	. $(CACHE)/test.env; go test -run '^$$' -bench . -benchtime 1s ./...
 
-fuzz: ## Every fuzz target for FUZZTIME (10s)
+fuzz: build test-deps ## Every fuzz target for FUZZTIME (10s), the randomised tests EFFORT (10) times larger
+	. $(CACHE)/test.env && KVASIR_EFFORT=$${EFFORT:-10} go test -timeout 0 ./gateway/tokenizer
 	@set -e; for pkg in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
 			echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-10s} $$pkg; done; done

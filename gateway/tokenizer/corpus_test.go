@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -87,21 +88,23 @@ func randomText(r *rand.Rand, special []string) string {
 	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }
 
-// corpus is real text that the machine has: code, prose or multilingual; empty
-// if it has none. It holds at most limit bytes.
-func corpus(name string, limit int) string {
-	out, err := exec.Command("go", "env", "GOROOT").Output()
-	goroot := strings.TrimSpace(string(out))
-	if err != nil {
-		goroot = "absent"
+// corpus is real text that the machine has: code, prose, multilingual, or chats;
+// empty if it has none. It holds at most limit bytes.
+func corpus(t testing.TB, name string, limit int) string {
+	t.Helper()
+	if name == "chat" {
+		return chats(t, limit)
 	}
 	patterns := map[string][]string{
-		"code": {filepath.Join(goroot, "src", "net", "http", "*.go"), filepath.Join(goroot, "src", "runtime", "*.go"),
-			filepath.Join(goroot, "src", "go", "types", "*.go")},
-		"prose": {"/usr/share/doc/git/RelNotes/*.txt", "/usr/share/vim/vim*/doc/*.txt", "/usr/share/perl/5*/pod/*.pod", filepath.Join(goroot, "doc", "*.html")},
-		"multi": {"/usr/share/vim/vim*/tutor/tutor.*.utf-8", "/usr/share/vim/vim*/tutor/tutor.utf-8",
-			"/usr/share/locale/ja/LC_MESSAGES/*.mo", "/usr/share/locale/zh_CN/LC_MESSAGES/*.mo", "/usr/share/locale/ru/LC_MESSAGES/*.mo",
-			"/usr/share/locale/ko/LC_MESSAGES/*.mo", "/usr/share/locale/ar/LC_MESSAGES/*.mo", "/usr/share/locale/hi/LC_MESSAGES/*.mo"},
+		"prose": {"/usr/share/doc/git/RelNotes/*.txt", "/usr/share/vim/vim*/doc/*.txt", "/usr/share/perl/5*/pod/*.pod"},
+		"multi": {"/usr/share/vim/vim*/tutor/tutor.*.utf-8", "/usr/share/vim/vim*/tutor/tutor.utf-8", "/usr/share/locale/ja/LC_MESSAGES/*.mo",
+			"/usr/share/locale/zh_CN/LC_MESSAGES/*.mo", "/usr/share/locale/ru/LC_MESSAGES/*.mo", "/usr/share/locale/[a-z]*/LC_MESSAGES/*.mo"},
+	}
+	if out, err := exec.Command("go", "env", "GOROOT").Output(); err == nil {
+		src := filepath.Join(strings.TrimSpace(string(out)), "src")
+		for _, depth := range []string{"net/http/*.go", "*/*.go", "*/*/*.go", "*/*/*/*.go", "*/*/*/*/*.go", "*/*/*/*/*/*.go"} {
+			patterns["code"] = append(patterns["code"], filepath.Join(src, depth))
+		}
 	}
 	var b strings.Builder
 	for _, pattern := range patterns[name] {
@@ -118,7 +121,27 @@ func corpus(name string, limit int) string {
 	return b.String()
 }
 
-var corpora = []string{"code", "prose", "multi"}
+// chats is the conversations of the shared test data as models see them.
+func chats(t testing.TB, limit int) string {
+	file, err := readFile(filepath.Join("..", "..", "..", "shared", "data", "chat-templates", "cases.jsonl.gz"))
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(file)) {
+		var c struct{ Output, Template string }
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(c.Output + c.Template)
+		if b.Len() >= limit {
+			return strings.ToValidUTF8(b.String()[:limit], "")
+		}
+	}
+	return b.String()
+}
+
+var corpora = []string{"code", "prose", "multi", "chat"}
 
 // chunks cuts text into parts of about size bytes, at runes.
 func chunks(text string, size int) (parts []string) {

@@ -21,7 +21,7 @@ func benchSubjects(b *testing.B, bench func(b *testing.B, path, text string)) {
 				} else if path == "" {
 					b.Skip("set KVASIR_SMOLLM2 to SmolLM2-135M-Instruct's GGUF file")
 				}
-				bench(b, path, corpus(kind, limit))
+				bench(b, path, corpus(b, kind, limit))
 			})
 		}
 	}

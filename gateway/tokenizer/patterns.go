@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/dlclark/regexp2/v2"
 )
@@ -44,6 +45,8 @@ func knownPattern(pattern string) (stage, bool) {
 		cl100k = newFastWords(false, leadsCL100K)
 		o200k  = newFastWords(true, leadsCL100K)
 	)
+	// DeepSeek's file has the two characters themselves.
+	pattern = strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(pattern)
 	s := stage{pattern: pattern, newlineCuts: true}
 	switch pattern {
 	case patternGPT2:

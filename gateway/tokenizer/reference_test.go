@@ -30,8 +30,7 @@ func mustLoad(t testing.TB, path string) *Tokenizer {
 	return tok
 }
 
-// reference is Hugging Face's library in a Python process. KVASIR_HF_PYTHON
-// names a Python that has the tokenizers package.
+// reference is Hugging Face's library in a Python process: testdata/reference.py.
 type reference struct {
 	t   testing.TB
 	in  io.WriteCloser
@@ -39,13 +38,20 @@ type reference struct {
 	out *bufio.Reader
 }
 
-func newReference(t testing.TB, path string) *reference {
+// python is a Python that has the tokenizers package, or skips.
+func python(t testing.TB) string {
 	t.Helper()
-	python := os.Getenv("KVASIR_HF_PYTHON")
-	if python == "" {
-		t.Skip("set KVASIR_HF_PYTHON to a Python with the tokenizers package to compare with Hugging Face")
+	path := os.Getenv("KVASIR_PYTHON")
+	if path == "" || exec.Command(path, "-c", "import tokenizers").Run() != nil {
+		t.Skip("make test-deps installs a Python with Hugging Face's tokenizers and says where in KVASIR_PYTHON")
 	}
-	cmd := exec.Command(python, filepath.Join("testdata", "reference.py"), path)
+	return path
+}
+
+func newReference(t testing.TB, args ...string) *reference {
+	t.Helper()
+	python := python(t)
+	cmd := exec.Command(python, append([]string{filepath.Join("testdata", "reference.py")}, args...)...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -91,6 +97,12 @@ func (r *reference) encode(text string) (ids []uint32) {
 func (r *reference) decode(ids []uint32, skip bool) (text string) {
 	r.ask(map[string]any{"d": ids, "skip": skip}, &text)
 	return text
+}
+
+// split is text as the patterns that the reference was started with split it.
+func (r *reference) split(text string) (pieces []string) {
+	r.ask(map[string]any{"p": text}, &pieces)
+	return pieces
 }
 
 // difference describes where two id lists part, empty if they do not.

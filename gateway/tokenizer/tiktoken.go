@@ -3,7 +3,6 @@ package tokenizer
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -135,62 +134,6 @@ func (d *definition) rankMerges() {
 			}
 		}
 	}
-}
-
-// tekkenFile is Mistral's tekken.json.
-type tekkenFile struct {
-	Config struct {
-		Pattern     string `json:"pattern"`
-		VocabSize   int    `json:"default_vocab_size"`
-		NumSpecials int    `json:"default_num_special_tokens"`
-	} `json:"config"`
-	Vocab []struct {
-		Rank  uint32 `json:"rank"`
-		Bytes []byte `json:"token_bytes"`
-	} `json:"vocab"`
-	Specials []struct {
-		Rank uint32 `json:"rank"`
-		Text string `json:"token_str"`
-	} `json:"special_tokens"`
-}
-
-// parseTekken reads tekken.json. Special tokens come first; a piece's id is its
-// rank and their number.
-func parseTekken(b []byte) (*definition, error) {
-	var f tekkenFile
-	if err := json.Unmarshal(b, &f); err != nil {
-		return nil, fmt.Errorf("tekken.json: %w", err)
-	}
-	offset, count := f.Config.NumSpecials, f.Config.VocabSize-f.Config.NumSpecials
-	if offset < 0 || offset >= maxID || count <= 0 || len(f.Specials) == 0 {
-		return nil, errors.New("tekken.json: expected special_tokens and default_vocab_size above default_num_special_tokens")
-	}
-	d, err := newByteLevel(min(count, len(f.Vocab)), f.Config.Pattern)
-	if err != nil {
-		return nil, err
-	}
-	var spelled []byte
-	for _, piece := range f.Vocab[:min(count, len(f.Vocab))] {
-		if piece.Rank >= maxID-uint32(offset) {
-			return nil, fmt.Errorf("tekken.json: rank %d; expected one below %d", piece.Rank, maxID)
-		}
-		spelled = appendSpelled(spelled[:0], piece.Bytes)
-		d.vocab.add(spelled, piece.Rank+uint32(offset))
-	}
-	d.rankMerges()
-	for _, s := range f.Specials {
-		if s.Rank >= uint32(offset) {
-			return nil, fmt.Errorf("tekken.json: special token %q has rank %d; expected one below %d", s.Text, s.Rank, offset)
-		}
-		d.added = append(d.added, addedToken{content: s.Text, id: s.Rank, special: true})
-		switch s.Text {
-		case "<s>":
-			d.specials["bos_token"], d.bos, d.prefix = s.Text, s.Rank, []uint32{s.Rank}
-		case "</s>":
-			d.specials["eos_token"], d.eos = s.Text, []uint32{s.Rank}
-		}
-	}
-	return d, nil
 }
 
 // loadDefinition reads the vocabulary of a model's folder from the first of the

