@@ -16,12 +16,24 @@ const (
 	NumTiers
 )
 
+// Resume is not a tier but a mark beside the GPU tier, in events and in the
+// index only. Engines whose layers do not all keep whole prefixes (sliding
+// windows, Mamba) can reuse a prefix up to blocks so marked and no others; a
+// worker that never marked a block can reuse up to any.
+const (
+	Resume   = NumTiers
+	NumMarks = Resume + 1
+)
+
 var tierNames = [NumTiers]string{"gpu", "cpu", "disk", "redis", "peer"}
 
 // String is the tier's name in configuration, JSON and metrics.
 func (t Tier) String() string {
-	if t < NumTiers {
+	switch {
+	case t < NumTiers:
 		return tierNames[t]
+	case t == Resume:
+		return "resume"
 	}
 	return fmt.Sprintf("tier(%d)", uint8(t))
 }

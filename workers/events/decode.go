@@ -1,8 +1,10 @@
 package events
 
 import (
+	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
@@ -12,16 +14,18 @@ const (
 	maxEvents = 1 << 16
 	maxHashes = 1 << 16 // in one event
 	maxTokens = 1 << 22 // in one event
+	maxGroup  = 1<<16 - 1
 )
 
 var errMalformed = errors.New("malformed event batch")
 
 // decodeBatch reads a batch: [time, events] or [time, events, rank], events
 // being arrays (vLLM until 0.23) or maps. Events of unknown type come as Event
-// with unknown set.
+// with unknown set. What the events point to is good until b is decoded into
+// again.
 func decodeBatch(b *Batch, payload []byte) error {
-	d := decoder{b: payload}
-	*b = Batch{Events: b.Events[:0]}
+	*b = Batch{Events: b.Events[:0], memory: b.memory.emptied()}
+	d := decoder{b: payload, memory: &b.memory}
 	n := d.arrayLen(16)
 	if n < 2 {
 		d.fail("batch of %d elements", n)
@@ -137,8 +141,8 @@ func (d *decoder) field(e *Event, name []byte) {
 		e.Hashes = d.hashes()
 	case "parent_block_hash":
 		if !d.null() {
-			h := d.hash()
-			e.Parent = &h
+			d.memory.parents = append(d.memory.parents, d.hash())
+			e.Parent = &d.memory.parents[len(d.memory.parents)-1]
 		}
 	case "token_ids":
 		e.Tokens = d.tokens()
@@ -147,21 +151,27 @@ func (d *decoder) field(e *Event, name []byte) {
 			e.BlockSize = int(n)
 		}
 	case "medium":
-		e.Medium = d.optionalStr()
+		e.Medium = d.medium()
 	case "lora_name":
 		e.LoRA = d.optionalStr()
 	case "cache_salt": // SGLang
 		e.Salt = d.optionalStr()
 	case "group_idx":
 		if n, ok := d.optionalInt(); ok {
-			e.Group = int(n)
+			e.Group = int(min(max(n, -1), maxGroup+1))
 		}
 	case "kv_cache_spec_kind":
 		e.window = !wholePrefix(d.optionalStr())
+	case "kv_cache_spec_sliding_window":
+		if n, ok := d.optionalInt(); ok && n > 0 && n <= maxTokens {
+			e.windowTokens = int(n)
+		}
 	case "extra_keys":
 		e.extra = d.extraKeys()
 	case "locality":
 		e.remote = d.optionalStr() == "REMOTE"
+	case "origin": // vLLM, some time after 0.33
+		e.reused = d.optionalStr() == "REUSED"
 	default:
 		d.skip()
 	}
@@ -204,14 +214,21 @@ func (e *Event) interpret() {
 // hashes reads a list of block hashes.
 func (d *decoder) hashes() []EngineHash {
 	n := d.arrayLen(maxHashes)
-	hs := make([]EngineHash, 0, d.plausible(n))
+	hs := slices.Grow(d.memory.hashes, d.plausible(n))
+	start := len(hs)
 	for range n {
 		if d.err != nil {
 			break
 		}
+		if len(d.b) >= 9 && (d.b[0] == 0xCF || d.b[0] == 0xD3) { // as good as all
+			hs = append(hs, EngineHash(binary.BigEndian.Uint64(d.b[1:])))
+			d.b = d.b[9:]
+			continue
+		}
 		hs = append(hs, d.hash())
 	}
-	return hs
+	d.memory.hashes = hs
+	return hs[start:len(hs):len(hs)]
 }
 
 // hash reads a block hash: an integer of either sign, or bytes.
@@ -225,33 +242,91 @@ func (d *decoder) hash() EngineHash {
 		return BytesHash(d.bytes())
 	}
 	d.fail("block hash is neither an integer nor bytes")
-	return EngineHash{}
+	return 0
 }
 
-// tokens reads token ids. SGLang's EAGLE mode sends pairs: what is not a token
-// id makes the event useless, not the batch.
+// tokens reads token ids. SGLang's EAGLE mode sends each with its successor.
+// What is not a token id makes the event useless, not the batch.
 func (d *decoder) tokens() []uint32 {
 	if d.null() {
 		return nil
 	}
 	n := d.arrayLen(maxTokens)
-	ts := make([]uint32, 0, d.plausible(n))
-	for range n {
-		if d.err != nil {
+	ts := slices.Grow(d.memory.tokens, d.plausible(n))
+	start := len(ts)
+	for len(ts) < start+n && d.err == nil {
+		ts = d.plainTokens(ts, start+n-len(ts))
+		if len(ts) == start+n {
 			break
 		}
-		if d.peek() != kindUint {
-			d.skip()
-			ts = append(ts, math.MaxUint32)
-			continue
-		}
-		t := d.uint()
-		if t > math.MaxUint32 {
-			d.fail("token id %d", t)
-		}
-		ts = append(ts, uint32(t))
+		ts = append(ts, d.token())
 	}
+	d.memory.tokens = ts
+	return ts[start:len(ts):len(ts)]
+}
+
+func (d *decoder) token() uint32 {
+	rest := 0
+	if d.peek() == kindArray {
+		rest = d.arrayLen(64) - 1
+	}
+	t := uint64(math.MaxUint32)
+	if rest >= 0 && d.peek() == kindUint {
+		t = d.uint()
+	} else if rest >= 0 {
+		d.skip()
+	}
+	for range rest {
+		d.skip()
+	}
+	if t > math.MaxUint32 {
+		d.fail("token id %d", t)
+	}
+	return uint32(t)
+}
+
+// plainTokens appends up to n token ids to ts, as long as they are in the forms
+// that token ids usually have and well inside the message. Nearly all bytes of a
+// long prompt's event are read here.
+func (d *decoder) plainTokens(ts []uint32, n int) []uint32 {
+	b := d.b
+	for ; n > 0 && len(b) >= 5; n-- {
+		switch c := b[0]; {
+		case c == 0xCD:
+			ts = append(ts, uint32(b[1])<<8|uint32(b[2]))
+			b = b[3:]
+		case c == 0xCE:
+			ts = append(ts, binary.BigEndian.Uint32(b[1:]))
+			b = b[5:]
+		case c <= 0x7F:
+			ts = append(ts, uint32(c))
+			b = b[1:]
+		case c == 0xCC:
+			ts = append(ts, uint32(b[1]))
+			b = b[2:]
+		default:
+			d.b = b
+			return ts
+		}
+	}
+	d.b = b
 	return ts
+}
+
+// medium reads the name of where blocks are; the usual ones cost no memory.
+func (d *decoder) medium() string {
+	if k := d.peek(); k != kindString && k != kindBytes {
+		d.skip()
+		return ""
+	}
+	switch b := d.bytes(); string(b) {
+	case MediumGPU:
+		return MediumGPU
+	case MediumCPU:
+		return MediumCPU
+	default:
+		return string(b)
+	}
 }
 
 // extraKeys reads, per block, nil or a list of what was mixed into its hash. No

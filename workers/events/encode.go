@@ -41,7 +41,7 @@ func (w *wire) do(err error) {
 func (w *wire) array(n int)       { w.do(w.e.EncodeArrayLen(n)) }
 func (w *wire) fields(n int)      { w.do(w.e.EncodeMapLen(n)) }
 func (w *wire) str(s string)      { w.do(w.e.EncodeString(s)) }
-func (w *wire) hash(h EngineHash) { w.do(w.e.EncodeUint(h.Lo)) }
+func (w *wire) hash(h EngineHash) { w.do(w.e.EncodeUint(uint64(h))) }
 
 func (w *wire) orNil(s string) {
 	if s == "" {

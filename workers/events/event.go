@@ -1,26 +1,22 @@
 package events
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
 // EngineHash is an engine's own name of a block, good only within one engine
-// process. Integers, signed or not, are Lo with Hi zero; byte strings are
-// digested to both.
-type EngineHash struct{ Hi, Lo uint64 }
+// process. Engines that send integers, signed or not, have no more bits.
+type EngineHash uint64
 
 // IntHash is an engine hash that travels as an integer.
-func IntHash(v uint64) EngineHash { return EngineHash{Lo: v} }
+func IntHash(v uint64) EngineHash { return EngineHash(v) }
 
 // BytesHash is an engine hash that travels as a byte string of any length.
-func BytesHash(b []byte) EngineHash {
-	sum := sha256.Sum256(b)
-	// Hi's top bit keeps byte strings apart from integers.
-	return EngineHash{binary.BigEndian.Uint64(sum[:]) | 1<<63, binary.BigEndian.Uint64(sum[8:])}
-}
+func BytesHash(b []byte) EngineHash { return EngineHash(xxh3.Hash(b)) }
 
 // HashOf is the name under which an engine that uses our hashes publishes a
 // block: the last 64 bits, as vLLM shortens its digests.
@@ -37,6 +33,18 @@ type Batch struct {
 	Time   float64 // seconds since 1970
 	Rank   int     // data-parallel rank
 	Events []Event
+
+	memory arena // what Events point to, when they were decoded
+}
+
+// arena is memory that one batch's events share and the next batch reuses.
+type arena struct {
+	tokens          []uint32
+	hashes, parents []EngineHash
+}
+
+func (a arena) emptied() arena {
+	return arena{a.tokens[:0], a.hashes[:0], a.parents[:0]}
 }
 
 // Event is one KV event in an engine's terms.
@@ -62,6 +70,9 @@ type Event struct {
 	odd      int  // the first block that holds more than tokens; len(Hashes): none
 	rootless bool // it is not known what the first block's hash began with
 	window   bool // the group does not hold whole prefixes (sliding window, Mamba, ...)
+	reused   bool // nothing was stored: a prompt reuses what is held
+	// windowTokens is the sliding window, 0: none or not known.
+	windowTokens int
 	remote   bool // held by another machine
 	unknown  bool // of a kind that this version does not know
 }

@@ -13,7 +13,7 @@ import (
 // held is a naive index: per tier the blocks and what they follow.
 type held struct {
 	t     testing.TB
-	tiers [kv.NumTiers]map[kv.Hash]kv.Hash
+	tiers [kv.NumMarks]map[kv.Hash]kv.Hash
 }
 
 func newHeld(t testing.TB) *held {
@@ -53,7 +53,7 @@ func (h *held) apply(events []kv.Event) {
 	}
 }
 
-func (h *held) counts() (n [kv.NumTiers]int) {
+func (h *held) counts() (n [kv.NumMarks]int) {
 	for t := range h.tiers {
 		n[t] = len(h.tiers[t])
 	}

@@ -11,8 +11,9 @@ import (
 // skip unknown values by recursion, which lets a few bytes from the wire
 // exhaust the stack. The first error stays; after it every read returns zero.
 type decoder struct {
-	b   []byte
-	err error
+	b      []byte
+	err    error
+	memory *arena
 }
 
 type kind uint8

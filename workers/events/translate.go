@@ -1,6 +1,10 @@
 package events
 
-import "github.com/kvasir-ai/kvasir/internal/kv"
+import (
+	"slices"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
 
 const (
 	// maxOrphans bounds the blocks that wait for their parent.
@@ -17,28 +21,16 @@ type translator struct {
 	sglang bool
 	stats  *ReaderStats
 
-	names    map[EngineHash]*name
-	orphans  map[EngineHash][]orphan // by the parent that they wait for
-	waiting  int                     // blocks' worth of tokens in orphans
-	ghosts   []EngineHash            // names in no tier, oldest first
-	occupied [kv.NumTiers]int        // resolved blocks in each tier
-}
+	names     names
+	elsewhere map[EngineHash][]place // of names that are spread: places besides the first
+	orphans   map[EngineHash][]orphan
+	waiting   int          // blocks' worth of tokens in orphans
+	ghosts    []EngineHash // names in no tier, oldest first
+	groups    [kv.NumMarks][]uint16
+	occupied  [kv.NumMarks]int // resolved blocks in each tier
 
-// name is what an engine hash stands for.
-type name struct {
-	ours, parent kv.Hash
-	resolved     bool // ours is known
-	odd          bool // never will be: it holds more than tokens
-	at           []place
-	one          [1]place // at's first home: most blocks are in one place
-}
-
-// place counts how often one KV cache group said that it stored a block in a
-// tier, less how often that it removed it: engines may hold a block twice.
-type place struct {
-	group int
-	tier  kv.Tier
-	count int
+	run    []*name // of the event being stored
+	warmed uint64
 }
 
 // orphan is a run of blocks whose parent is not known yet.
@@ -56,15 +48,17 @@ func newTranslator(model string, blockSize int, sglang bool, stats *ReaderStats)
 
 // forget drops everything.
 func (t *translator) forget() {
-	t.names = map[EngineHash]*name{}
+	t.names = newNames()
+	t.elsewhere = map[EngineHash][]place{}
 	t.orphans = map[EngineHash][]orphan{}
 	t.waiting, t.ghosts = 0, nil
-	t.occupied = [kv.NumTiers]int{}
+	t.groups = [kv.NumMarks][]uint16{}
+	t.occupied = [kv.NumMarks]int{}
 }
 
 // reset drops everything and appends the events that say so.
 func (t *translator) reset(out []kv.Event) []kv.Event {
-	for tier := range kv.NumTiers {
+	for tier := range kv.NumMarks {
 		if t.occupied[tier] > 0 {
 			out = append(out, kv.Event{Kind: kv.Cleared, Tier: tier})
 		}
@@ -80,7 +74,7 @@ func tierOf(medium string) (kv.Tier, bool) {
 		return kv.GPU, true
 	case MediumCPU, "CPU_PINNED":
 		return kv.CPU, true
-	case "STORAGE", "DISK", "FS":
+	case "STORAGE", "DISK", "FS", "OBJ", "EXTERNAL":
 		return kv.Disk, true
 	}
 	return 0, false
@@ -89,20 +83,24 @@ func tierOf(medium string) (kv.Tier, bool) {
 // apply appends to out what an engine's event changes.
 func (t *translator) apply(out []kv.Event, e *Event) []kv.Event {
 	tier, known := tierOf(e.Medium)
-	switch {
-	case e.unknown || e.remote || !known:
+	if e.unknown || e.remote || !known || e.Group < 0 || e.Group > maxGroup {
 		t.stats.UnknownEvents++
 		return out
-	case e.window:
-		t.stats.WindowEvents++
-		return out
 	}
+	p := place{group: uint16(e.Group), tier: tier}
 	switch e.Kind {
 	case kv.Stored:
-		out = t.store(out, e, tier)
+		if e.window {
+			return t.storeWindow(out, e, p)
+		}
+		return t.store(out, e, p)
 	case kv.Removed:
+		if tier == kv.GPU && slices.Contains(t.groups[kv.Resume], p.group) {
+			p.tier = kv.Resume
+		}
+		t.warmed += t.names.warm(e.Hashes)
 		for _, h := range e.Hashes {
-			out = t.remove(out, h, place{group: e.Group, tier: tier})
+			out = t.remove(out, h, p)
 		}
 	case kv.Cleared:
 		out = t.clear(out)
@@ -110,7 +108,27 @@ func (t *translator) apply(out []kv.Event, e *Event) []kv.Event {
 	return out
 }
 
-func (t *translator) store(out []kv.Event, e *Event, tier kv.Tier) []kv.Event {
+// storeWindow takes what a group that keeps no whole prefixes holds: where a
+// prefix may be resumed. Of a run that leaves blocks before it out, those lack a
+// full window.
+func (t *translator) storeWindow(out []kv.Event, e *Event, p place) []kv.Event {
+	t.stats.WindowEvents++
+	if p.tier != kv.GPU || e.BlockSize == 0 {
+		return out // below the gpu nothing is known of what resuming takes
+	}
+	p.tier = kv.Resume
+	marked := *e
+	if ahead := len(e.Tokens)/e.BlockSize - len(e.Hashes); ahead > 0 {
+		short := len(e.Hashes) - 1
+		if e.windowTokens > 0 {
+			short = min(short, max(0, (e.windowTokens-1+e.BlockSize-1)/e.BlockSize-1))
+		}
+		marked.Hashes, marked.odd = e.Hashes[short:], max(0, e.odd-short)
+	}
+	return t.store(out, &marked, p)
+}
+
+func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 	if len(e.Tokens) == 0 || e.BlockSize == 0 {
 		t.stats.Placeholders += uint64(len(e.Hashes))
 		return out
@@ -122,27 +140,46 @@ func (t *translator) store(out []kv.Event, e *Event, tier kv.Tier) []kv.Event {
 		t.stats.Mismatched += uint64(len(e.Hashes))
 		return out
 	}
-	if t.rootless(e, tier) && !t.named(e.Hashes) {
+	if len(e.Hashes) == 0 {
+		return out
+	}
+	unsaid := t.rootless(e, p.tier) && !t.named(e.Hashes)
+	if unsaid && p.tier != kv.Resume {
 		t.stats.Uncovered += uint64(len(e.Hashes))
 		return out
 	}
-	for _, h := range e.Hashes {
-		out = t.put(out, h, place{group: e.Group, tier: tier})
+	out = t.meet(out, p)
+	// vLLM tells of a prompt's reused blocks again when asked to, in events that
+	// look as if it had stored them; counting those would keep the blocks for
+	// ever. A prompt that begins with blocks that are held reuses them.
+	again := e.reused || e.Parent == nil && (p.tier == kv.GPU || p.tier == kv.Resume)
+	t.warmed += t.names.warm(e.Hashes)
+	t.run = t.run[:0]
+	named := true
+	for i, h := range e.Hashes {
+		n := t.names.findOrAdd(h)
+		t.run = append(t.run, n)
+		named = named && (n.resolved || n.odd)
+		if t.count(n, p, again) && n.resolved && t.holds(n, p.tier) {
+			out = t.tell(out, n, p.tier, len(e.Hashes)-i)
+		}
 	}
-	if t.named(e.Hashes) {
-		return out // nothing new: an engine hash stands for one block
+	if named || unsaid {
+		// Nothing new, for an engine hash stands for one block; or the group that
+		// keeps whole prefixes will say what it stands for.
+		return out
 	}
 	run := orphan{hashes: e.Hashes, tokens: e.Tokens, odd: e.odd}
 	if e.Parent == nil {
 		root := t.root
 		root.LoRA, root.Salt = e.LoRA, e.Salt
-		return t.resolve(out, run, &name{ours: root.Hash(), resolved: true})
+		return t.resolve(out, run, root.Hash(), false)
 	}
-	if p := t.names[*e.Parent]; p != nil && (p.resolved || p.odd) {
-		return t.resolve(out, run, p)
+	if before := t.names.find(*e.Parent); before != nil && (before.resolved || before.odd) {
+		return t.resolve(out, run, before.ours, before.odd)
 	}
-	if first := t.names[e.Hashes[0]]; first.resolved && len(e.Hashes) == len(e.Tokens)/e.BlockSize {
-		return t.resolve(out, run, &name{ours: first.parent, resolved: true})
+	if first := t.run[0]; first.resolved && len(e.Hashes) == len(e.Tokens)/e.BlockSize {
+		return t.resolve(out, run, first.parent, false)
 	}
 	t.hold(*e.Parent, run)
 	return out
@@ -158,42 +195,16 @@ func (t *translator) rootless(e *Event, tier kv.Tier) bool {
 // named reports whether all hashes have their meaning.
 func (t *translator) named(hashes []EngineHash) bool {
 	for _, h := range hashes {
-		if n := t.names[h]; n == nil || !n.resolved && !n.odd {
+		if n := t.names.find(h); n == nil || !n.resolved && !n.odd {
 			return false
 		}
 	}
 	return true
 }
 
-// put counts a block in a place, and tells of it if its name is known.
-func (t *translator) put(out []kv.Event, h EngineHash, p place) []kv.Event {
-	n := t.names[h]
-	if n == nil {
-		n = &name{}
-		n.at = n.one[:0]
-		t.names[h] = n
-	}
-	held := n.in(p.tier)
-	found := false
-	for i := range n.at {
-		if n.at[i].group == p.group && n.at[i].tier == p.tier {
-			n.at[i].count++
-			found = true
-		}
-	}
-	if !found {
-		p.count = 1
-		n.at = append(n.at, p)
-	}
-	if n.resolved && !held {
-		out = t.tell(out, n, p.tier)
-	}
-	return out
-}
-
 // tell appends that a block is in a tier now, to the run before it if it
-// continues that.
-func (t *translator) tell(out []kv.Event, n *name, tier kv.Tier) []kv.Event {
+// continues that; more is how many blocks may follow.
+func (t *translator) tell(out []kv.Event, n *name, tier kv.Tier, more int) []kv.Event {
 	t.occupied[tier]++
 	if len(out) > 0 {
 		last := &out[len(out)-1]
@@ -202,21 +213,34 @@ func (t *translator) tell(out []kv.Event, n *name, tier kv.Tier) []kv.Event {
 			return out
 		}
 	}
-	return append(out, kv.Event{Kind: kv.Stored, Tier: tier, Parent: n.parent, Hashes: []kv.Hash{n.ours}})
+	return append(out, kv.Event{Kind: kv.Stored, Tier: tier, Parent: n.parent, Hashes: append(make([]kv.Hash, 0, more), n.ours)})
+}
+
+// untell appends that a block is no longer in a tier.
+func (t *translator) untell(out []kv.Event, n *name, tier kv.Tier) []kv.Event {
+	t.occupied[tier]--
+	if len(out) > 0 {
+		if last := &out[len(out)-1]; last.Kind == kv.Removed && last.Tier == tier {
+			last.Hashes = append(last.Hashes, n.ours)
+			return out
+		}
+	}
+	return append(out, kv.Event{Kind: kv.Removed, Tier: tier, Hashes: []kv.Hash{n.ours}})
 }
 
 // resolve names a run of blocks that follows before, and then the orphans that
 // waited for one of them.
-func (t *translator) resolve(out []kv.Event, run orphan, before *name) []kv.Event {
+func (t *translator) resolve(out []kv.Event, run orphan, before kv.Hash, odd bool) []kv.Event {
 	type work struct {
 		run    orphan
-		before *name
+		before kv.Hash
+		odd    bool
 	}
-	for todo := []work{{run, before}}; len(todo) > 0; {
+	size := t.root.BlockSize
+	for todo := []work{{run, before, odd}}; len(todo) > 0; {
 		w := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		parent, odd := w.before.ours, w.before.odd
-		size := t.root.BlockSize
+		parent, odd := w.before, w.odd
 		ahead := len(w.run.tokens)/size - len(w.run.hashes) // blocks without a hash of their own
 		for i := range ahead {
 			parent = parent.Child(w.run.tokens[i*size : (i+1)*size])
@@ -224,19 +248,20 @@ func (t *translator) resolve(out []kv.Event, run orphan, before *name) []kv.Even
 		tokens := w.run.tokens[ahead*size:]
 		for i, h := range w.run.hashes {
 			odd = odd || i >= w.run.odd
-			n := t.names[h]
-			if n == nil { // removed while it waited; its children may be there yet
-				n = &name{}
-				t.names[h] = n
-				t.bury(h)
+			n := t.names.findOrAdd(h)
+			if n.at.count == 0 && !n.resolved && !n.odd { // removed while it waited; its children may be there yet
+				t.ghosts = append(t.ghosts, h)
 			}
 			if !n.resolved && !n.odd {
-				out = t.christen(out, n, parent, tokens[i*size:(i+1)*size], odd)
+				out = t.christen(out, n, parent, tokens[i*size:(i+1)*size], odd, len(w.run.hashes)-i)
 			}
 			parent = n.ours
+			if len(t.orphans) == 0 {
+				continue
+			}
 			for _, o := range t.orphans[h] {
 				t.waiting -= len(o.tokens) / size
-				todo = append(todo, work{o, n})
+				todo = append(todo, work{o, n.ours, n.odd})
 			}
 			delete(t.orphans, h)
 		}
@@ -245,18 +270,22 @@ func (t *translator) resolve(out []kv.Event, run orphan, before *name) []kv.Even
 }
 
 // christen gives a block its name, and tells where it is.
-func (t *translator) christen(out []kv.Event, n *name, parent kv.Hash, tokens []uint32, odd bool) []kv.Event {
+func (t *translator) christen(out []kv.Event, n *name, parent kv.Hash, tokens []uint32, odd bool, more int) []kv.Event {
 	if odd {
 		n.odd = true
 		t.stats.Uncovered++
 		return out
 	}
 	n.ours, n.parent, n.resolved = parent.Child(tokens), parent, true
-	var told kv.TierSet
-	for _, p := range n.at {
-		if !told.Has(p.tier) {
-			told = told.With(p.tier)
-			out = t.tell(out, n, p.tier)
+	if !n.spread {
+		if n.at.count > 0 && len(t.groups[n.at.tier]) == 1 {
+			out = t.tell(out, n, n.at.tier, more)
+		}
+		return out
+	}
+	for tier := range kv.NumMarks {
+		if t.holds(n, tier) {
+			out = t.tell(out, n, tier, more)
 		}
 	}
 	return out
@@ -274,59 +303,45 @@ func (t *translator) hold(parent EngineHash, run orphan) {
 		clear(t.orphans)
 		t.waiting = 0
 	}
+	run.hashes, run.tokens = slices.Clone(run.hashes), slices.Clone(run.tokens)
 	t.orphans[parent] = append(t.orphans[parent], run)
 	t.waiting += len(run.tokens) / t.root.BlockSize
 }
 
 func (t *translator) giveUp(o orphan) {
 	for _, h := range o.hashes {
-		if n := t.names[h]; n != nil && !n.resolved {
-			delete(t.names, h)
+		if n := t.names.find(h); n != nil && !n.resolved {
+			t.forgetName(n)
 		}
 	}
 	t.stats.OrphansLost += uint64(len(o.hashes))
 }
 
+// forgetName drops a name and where it was.
+func (t *translator) forgetName(n *name) {
+	if n.spread {
+		delete(t.elsewhere, n.engine)
+	}
+	t.names.drop(n.engine)
+}
+
 // remove takes one count of a block out of a place.
 func (t *translator) remove(out []kv.Event, h EngineHash, p place) []kv.Event {
-	n := t.names[h]
+	n := t.names.find(h)
 	if n == nil {
 		return out // a placeholder, or stored before we looked
 	}
-	i := 0
-	for i < len(n.at) && (n.at[i].group != p.group || n.at[i].tier != p.tier) {
-		i++
-	}
-	if i == len(n.at) {
+	held := n.resolved && t.holds(n, p.tier)
+	if !t.discount(n, p) {
 		return out
 	}
-	if n.at[i].count--; n.at[i].count > 0 {
-		return out
+	if held {
+		out = t.untell(out, n, p.tier)
 	}
-	n.at = append(n.at[:i], n.at[i+1:]...)
-	if len(n.at) == 0 {
+	if n.at.count == 0 {
 		t.bury(h)
 	}
-	if !n.resolved || n.in(p.tier) {
-		return out
-	}
-	t.occupied[p.tier]--
-	if len(out) > 0 {
-		if last := &out[len(out)-1]; last.Kind == kv.Removed && last.Tier == p.tier {
-			last.Hashes = append(last.Hashes, n.ours)
-			return out
-		}
-	}
-	return append(out, kv.Event{Kind: kv.Removed, Tier: p.tier, Hashes: []kv.Hash{n.ours}})
-}
-
-func (n *name) in(tier kv.Tier) bool {
-	for _, p := range n.at {
-		if p.tier == tier {
-			return true
-		}
-	}
-	return false
+	return out
 }
 
 // bury remembers the name of a block that is nowhere, and forgets the oldest of
@@ -337,30 +352,31 @@ func (t *translator) bury(h EngineHash) {
 		return
 	}
 	for _, old := range t.ghosts[:maxRemembered] {
-		if n := t.names[old]; n != nil && len(n.at) == 0 {
-			delete(t.names, old)
+		if n := t.names.find(old); n != nil && n.at.count == 0 {
+			t.forgetName(n)
 		}
 	}
-	t.ghosts = append([]EngineHash(nil), t.ghosts[maxRemembered:]...)
+	t.ghosts = append(t.ghosts[:0], t.ghosts[maxRemembered:]...)
 }
 
 // clear handles AllBlocksCleared: no medium, and for vLLM it means that of the
 // GPU. Names keep their meaning: the engine still hashes the same way.
 func (t *translator) clear(out []kv.Event) []kv.Event {
-	for h, n := range t.names {
-		kept := n.at[:0]
-		for _, p := range n.at {
-			if p.tier != kv.GPU && !t.sglang {
-				kept = append(kept, p)
-			}
+	cleared := func(tier kv.Tier) bool { return tier == kv.GPU || tier == kv.Resume || t.sglang }
+	var nowhere []EngineHash
+	t.names.each(func(n *name) {
+		if n.at.count == 0 {
+			return
 		}
-		if len(n.at) > 0 && len(kept) == 0 {
-			t.bury(h)
+		if t.vacate(n, cleared); n.at.count == 0 {
+			nowhere = append(nowhere, n.engine)
 		}
-		n.at = kept
+	})
+	for _, h := range nowhere {
+		t.bury(h)
 	}
-	for tier := range kv.NumTiers {
-		if t.occupied[tier] > 0 && (tier == kv.GPU || t.sglang) {
+	for tier := range kv.NumMarks {
+		if t.occupied[tier] > 0 && cleared(tier) {
 			t.occupied[tier] = 0
 			out = append(out, kv.Event{Kind: kv.Cleared, Tier: tier})
 		}
@@ -370,5 +386,5 @@ func (t *translator) clear(out []kv.Event) []kv.Event {
 
 // describe fills in the figures that are states, not counts.
 func (t *translator) describe() {
-	t.stats.Orphans, t.stats.Blocks = t.waiting, t.occupied
+	t.stats.Orphans, t.stats.Blocks = t.waiting, [kv.NumTiers]int(t.occupied[:kv.NumTiers])
 }

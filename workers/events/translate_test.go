@@ -100,20 +100,86 @@ func TestTranslatorRecomputesHashes(t *testing.T) {
 
 func TestBlocksStoredTwiceAreRemovedTwice(t *testing.T) {
 	s := newStory(t, 2)
-	store := Event{Kind: kv.Stored, Hashes: intHashes(10), Tokens: []uint32{1, 2}, BlockSize: 2}
-	remove := Event{Kind: kv.Removed, Hashes: intHashes(10)}
-	block := root(kv.RootSpec{}).Child([]uint32{1, 2})
-	otherGroup := store
-	otherGroup.Group = 3
-	s.tell(store, store, otherGroup)
-	s.has(kv.GPU, block)
-	s.tell(remove, remove)
-	s.has(kv.GPU, block) // group 3 holds it still
+	chain := kv.Chain(nil, root(kv.RootSpec{}), []uint32{1, 2, 3, 4}, 2)
+	ten := IntHash(10)
+	last := Event{Kind: kv.Stored, Hashes: intHashes(11), Parent: &ten, Tokens: []uint32{3, 4}, BlockSize: 2}
+	remove := Event{Kind: kv.Removed, Hashes: intHashes(11)}
+	s.tell(Event{Kind: kv.Stored, Hashes: intHashes(10), Tokens: []uint32{1, 2}, BlockSize: 2}, last)
+	s.tell(last) // a prompt that ends with a block computes that block again
 	s.tell(remove)
-	s.has(kv.GPU, block)
-	remove.Group = 3
+	s.has(kv.GPU, chain...)
 	s.tell(remove)
+	s.has(kv.GPU, chain[0])
+	s.tell(remove) // once too often
+	s.has(kv.GPU, chain[0])
+	s.tell(last)
+	s.has(kv.GPU, chain...)
+}
+
+// With kv_cache_report_mode=full vLLM tells of reused blocks as if it had stored
+// them. They are evicted once.
+func TestBlocksReportedAgainAreNotHeldTwice(t *testing.T) {
+	s := newStory(t, 2)
+	chain := kv.Chain(nil, root(kv.RootSpec{}), []uint32{1, 2, 3, 4, 5, 6}, 2)
+	prompt := Event{Kind: kv.Stored, Hashes: intHashes(10, 11), Tokens: []uint32{1, 2, 3, 4}, BlockSize: 2}
+	eleven := IntHash(11)
+	tail := Event{Kind: kv.Stored, Hashes: intHashes(12), Parent: &eleven, Tokens: []uint32{5, 6}, BlockSize: 2}
+	again := tail
+	again.reused = true // as newer versions say
+	s.tell(prompt, tail)
+	s.tell(prompt, prompt, again)
+	s.has(kv.GPU, chain...)
+	s.tell(Event{Kind: kv.Removed, Hashes: intHashes(12, 11, 10)})
 	s.has(kv.GPU)
+	// To a reader that joined late the report is news.
+	s.tell(prompt, again)
+	s.has(kv.GPU, chain...)
+}
+
+// A hybrid model's groups all have to have a block before a prefix that ends
+// with it can be reused.
+func TestABlockCountsWhenAllGroupsHaveIt(t *testing.T) {
+	s := newStory(t, 2)
+	chain := kv.Chain(nil, root(kv.RootSpec{}), []uint32{1, 2, 3, 4}, 2)
+	a := Event{Kind: kv.Stored, Hashes: intHashes(10, 11), Tokens: []uint32{1, 2, 3, 4}, BlockSize: 2}
+	b := a
+	b.Group = 1
+	s.tell(a)
+	s.has(kv.GPU, chain...) // there is one group, as far as anyone knows
+	b.Hashes, b.Tokens = b.Hashes[:1], b.Tokens[:2]
+	s.tell(b)
+	s.has(kv.GPU, chain[0])
+	s.tell(Event{Kind: kv.Removed, Hashes: intHashes(10, 11), Group: 0})
+	s.has(kv.GPU)
+	s.tell(a)
+	s.has(kv.GPU, chain[0])
+}
+
+// Sliding windows keep the last blocks of what was computed at once: a prefix
+// can be resumed there, not in between.
+func TestWindowGroupsMarkWhereToResume(t *testing.T) {
+	tokens := []uint32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	chain := kv.Chain(nil, root(kv.RootSpec{}), tokens, 2)
+	window := Event{Kind: kv.Stored, Hashes: intHashes(12, 13), Tokens: tokens[:8], BlockSize: 2, Group: 1, window: true, windowTokens: 4}
+	window.extra = extraKeys{known: true, n: 2} // of the blocks named only
+	full := Event{Kind: kv.Stored, Hashes: intHashes(10, 11, 12, 13), Tokens: tokens[:8], BlockSize: 2, extra: said}
+	s := newStory(t, 2)
+	s.tell(window, full)
+	s.has(kv.GPU, chain[:4]...)
+	s.has(kv.Resume, chain[3]) // block 2 lacks a window before it
+	// Decoding goes on block by block.
+	p := IntHash(13)
+	s.tell(Event{Kind: kv.Stored, Hashes: intHashes(14), Parent: &p, Tokens: tokens[8:], BlockSize: 2, Group: 1, window: true, windowTokens: 4, extra: said},
+		Event{Kind: kv.Stored, Hashes: intHashes(14), Parent: &p, Tokens: tokens[8:], BlockSize: 2, extra: said})
+	s.has(kv.GPU, chain...)
+	s.has(kv.Resume, chain[3], chain[4])
+	// What is removed is told by group alone.
+	s.tell(Event{Kind: kv.Removed, Hashes: intHashes(14), Group: 1})
+	s.has(kv.GPU, chain...)
+	s.has(kv.Resume, chain[3])
+	s.tell(Event{Kind: kv.Cleared})
+	s.has(kv.GPU)
+	s.has(kv.Resume)
 }
 
 func TestOffloadEventsComeChildrenFirst(t *testing.T) {
@@ -178,8 +244,8 @@ func TestOrphansAreBounded(t *testing.T) {
 		p := IntHash(uint64(1<<40 + i))
 		s.tell(Event{Kind: kv.Stored, Hashes: intHashes(uint64(i + 1)), Parent: &p, Tokens: []uint32{1, 2}, BlockSize: 2})
 	}
-	if s.stats.OrphansLost != maxOrphans+1 || len(s.names) != 1 || s.waiting != 1 {
-		t.Errorf("lost %d, names %d, waiting %d", s.stats.OrphansLost, len(s.names), s.waiting)
+	if s.stats.OrphansLost != maxOrphans+1 || s.names.live != 1 || s.waiting != 1 {
+		t.Errorf("lost %d, names %d, waiting %d", s.stats.OrphansLost, s.names.live, s.waiting)
 	}
 }
 
@@ -223,11 +289,11 @@ func TestSGLangClearsAllItsTiers(t *testing.T) {
 	s.tell(Event{Kind: kv.Stored, Hashes: intHashes(1), Tokens: []uint32{1, 2}, BlockSize: 2},
 		Event{Kind: kv.Stored, Hashes: intHashes(1), Tokens: []uint32{1, 2}, BlockSize: 2, Medium: "CPU_PINNED"},
 		Event{Kind: kv.Stored, Hashes: intHashes(2), Tokens: []uint32{3, 4}, BlockSize: 2, Medium: "DISK"})
-	if got := s.held.counts(); got != [kv.NumTiers]int{1, 1, 1} {
+	if got := s.held.counts(); got != [kv.NumMarks]int{1, 1, 1} {
 		t.Fatalf("counts %v", got)
 	}
 	s.tell(Event{Kind: kv.Cleared})
-	if got := s.held.counts(); got != [kv.NumTiers]int{} {
+	if got := s.held.counts(); got != [kv.NumMarks]int{} {
 		t.Errorf("counts after clear %v", got)
 	}
 }
@@ -275,6 +341,7 @@ func TestTranslatorAgainstNaiveEngine(t *testing.T) {
 		group int
 	}
 	copies := map[copyOf]int{}
+	groups := [kv.NumMarks]map[int]bool{{}, {}, {}}
 	media := [...]string{kv.GPU: MediumGPU, kv.CPU: MediumCPU, kv.Disk: "STORAGE"}
 	for step := range 3000 {
 		switch r.IntN(10) {
@@ -318,8 +385,12 @@ func TestTranslatorAgainstNaiveEngine(t *testing.T) {
 				}
 				for _, b := range chain[i : i+n] {
 					e.Hashes = append(e.Hashes, HashOf(b.Hash))
-					copies[copyOf{b, tier, group}]++
+					c := copyOf{b, tier, group}
+					if i > 0 || tier != kv.GPU || copies[c] == 0 {
+						copies[c]++
+					}
 				}
+				groups[tier][group] = true
 				batch = append(batch, e)
 				i += n
 			}
@@ -329,7 +400,9 @@ func TestTranslatorAgainstNaiveEngine(t *testing.T) {
 		if step%100 == 0 {
 			want := newHeld(t)
 			for c := range copies {
-				want.tiers[c.tier][c.block.Hash] = c.block.Parent
+				if whole := copies[copyOf{c.block, c.tier, 0}] > 0 && copies[copyOf{c.block, c.tier, 1}] > 0; whole || len(groups[c.tier]) == 1 {
+					want.tiers[c.tier][c.block.Hash] = c.block.Parent
+				}
 			}
 			if !want.equal(s.held) {
 				t.Fatalf("step %d: got\n%vwant\n%v", step, s.held, want)
