@@ -78,6 +78,7 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 		h.Set("Accept", accept)
 	}
 	h.Set("User-Agent", "kvasir")
+	p.worker.Info().Authorize(h)
 	// A key without values is not sent, but lets the transport repeat the request
 	// over a new connection when a kept-alive one turns out to be closed: that is
 	// no sign of a failed worker.

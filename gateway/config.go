@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,9 +44,10 @@ type Config struct {
 	// OnRequest is called once for every finished inference request, from the
 	// request's goroutine. It must not block.
 	OnRequest func(Record)
-	// EngineTokenize asks an engine for the tokens of a prompt, for models
-	// without a tokenizer here. nil: POST the body to the engine's /tokenize.
-	EngineTokenize func(ctx context.Context, engineURL string, body []byte) ([]uint32, error)
+	// EngineTokens asks an engine for the tokens of a prompt, for models without
+	// a tokenizer here or with another one than their engine's. path is where
+	// the body would be sent for an answer. nil: the engine's own routes.
+	EngineTokens func(ctx context.Context, engine workers.Info, path string, body []byte) ([]uint32, error)
 	// Now is the clock; nil: time.Now.
 	Now clock
 }
@@ -107,7 +107,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-func (c *Config) setDefaults(client *http.Client) error {
+func (c *Config) setDefaults(there *engineTokens) error {
 	switch {
 	case c.Fleet == nil:
 		return errors.New("gateway: Config.Fleet is required")
@@ -140,8 +140,8 @@ func (c *Config) setDefaults(client *http.Client) error {
 	if c.OnRequest == nil {
 		c.OnRequest = func(Record) {}
 	}
-	if c.EngineTokenize == nil {
-		c.EngineTokenize = engineTokenize(client)
+	if c.EngineTokens == nil {
+		c.EngineTokens = there.of
 	}
 	if c.Now == nil {
 		c.Now = time.Now

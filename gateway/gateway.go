@@ -17,6 +17,7 @@ type Gateway struct {
 	transport *http.Transport
 	client    *http.Client
 	models    *models
+	checker   *checker
 	contexts  *contexts
 	admission admission
 	budget    *retryBudget
@@ -33,7 +34,8 @@ type Gateway struct {
 func New(c Config) (*Gateway, error) {
 	transport := newTransport()
 	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
-	if err := c.setDefaults(client); err != nil {
+	there := &engineTokens{client: client}
+	if err := c.setDefaults(there); err != nil {
 		return nil, err
 	}
 	ms, err := newModels(&c)
@@ -49,6 +51,8 @@ func New(c Config) (*Gateway, error) {
 		ledger:    router.NewLedger(),
 		loads:     router.NewLoads(),
 	}
+	g.checker = &checker{g: g, there: there, verdicts: map[kv.WorkerID]verdict{}}
+	ms.trusted = g.checker.limit
 	g.metrics = newMetrics(g, c.Registry)
 	return g, nil
 }

@@ -23,7 +23,11 @@ import (
 // language is what turns a model's requests into tokens.
 type language struct {
 	tokenizer *tokenizer.Tokenizer
-	template  *chattemplate.Template // nil: the model has none
+	template  *chattemplate.Template // nil: the model has none that runs here
+	broken    error                  // why it does not run
+	// untemplated is the same without the template, for models whose engine has
+	// another one.
+	untemplated *language
 }
 
 // models knows the names that are served and their languages.
@@ -32,6 +36,8 @@ type models struct {
 	fleet      *workers.Fleet
 	log        *slog.Logger
 	now        clock
+	// trusted is the part of a model's language that its engines agree with.
+	trusted func(name string, l *language) *language
 
 	mu     sync.Mutex
 	loaded map[string]func() (*language, error) // by path, loaded once
@@ -60,30 +66,35 @@ func (ms *models) load(path string) (*language, error) {
 	ms.mu.Lock()
 	once := ms.loaded[path]
 	if once == nil {
-		once = sync.OnceValues(func() (*language, error) { return ms.loadLanguage(path) })
+		once = sync.OnceValues(func() (*language, error) {
+			l, err := loadLanguage(path, ms.now())
+			if err == nil && l.broken != nil {
+				// It serves, but a chat costs a call more, and is routed blindly where
+				// the engine doesn't tokenize either.
+				ms.log.Warn("the model's chat template cannot be run here; its engine is asked for every chat's tokens", "tokenizer", path, "error", l.broken)
+			}
+			return l, err
+		})
 		ms.loaded[path] = once
 	}
 	ms.mu.Unlock()
 	return once()
 }
 
-func (ms *models) loadLanguage(path string) (*language, error) {
+func loadLanguage(path string, now time.Time) (*language, error) {
 	t, err := tokenizer.Load(path)
 	if err != nil {
 		return nil, err
 	}
-	l := &language{tokenizer: t}
+	l := &language{tokenizer: t, untemplated: &language{tokenizer: t}}
 	src := t.ChatTemplate()
 	if src == "" {
 		return l, nil
 	}
-	if l.template, err = chattemplate.Parse(src); err == nil {
-		err = try(l, ms.now())
+	if l.template, l.broken = chattemplate.Parse(src); l.broken == nil {
+		l.broken = try(l, now)
 	}
-	if err != nil {
-		// It serves, but a chat costs a call more, and is routed blindly where
-		// the engine doesn't tokenize either.
-		ms.log.Warn("the model's chat template cannot be run here; its engine is asked for every chat's tokens", "tokenizer", path, "error", err)
+	if l.broken != nil {
 		l.template = nil
 	}
 	return l, nil
@@ -107,10 +118,24 @@ const raised = "TemplateError"
 
 // language is how name's prompts become tokens; nil: only its engine knows.
 func (ms *models) language(name string) *language {
-	path := ms.configured[name]
-	if path == "" {
-		path = ms.announced(name)
+	l := ms.whole(name)
+	if l == nil {
+		return nil
 	}
+	return ms.trusted(name, l)
+}
+
+// path is where name's tokenizer is; "": nowhere here.
+func (ms *models) path(name string) string {
+	if path := ms.configured[name]; path != "" {
+		return path
+	}
+	return ms.announced(name)
+}
+
+// whole is the language at name's path, whatever its engines say of it.
+func (ms *models) whole(name string) *language {
+	path := ms.path(name)
 	if path == "" {
 		return nil
 	}
@@ -211,6 +236,7 @@ func (cs *contexts) ask(ctx context.Context, info workers.Info) int {
 	if err != nil {
 		return 0
 	}
+	info.Authorize(req.Header)
 	resp, err := cs.client.Do(req)
 	if err != nil {
 		return 0

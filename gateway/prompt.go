@@ -5,9 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
 
 	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -179,40 +176,10 @@ func (g *Gateway) tokenizeAtEngine(ctx context.Context, q *inference) *promptTok
 	if q.endpoint == endpointCompletion && len(q.prompts) > 1 {
 		return g.untokenized(q, "batch")
 	}
-	tokens, err := g.c.EngineTokenize(ctx, ready[0].Info().URL, q.body)
+	tokens, err := g.c.EngineTokens(ctx, ready[0].Info(), q.endpoint.path(), q.body)
 	if err != nil {
 		g.c.Log.Debug("the engine did not tokenize; routing by load", "model", q.model, "worker", ready[0].Info().ID, "error", err)
 		return g.untokenized(q, "no_tokenizer")
 	}
 	return &promptTokens{tokens: tokens, total: len(tokens), from: fromEngine}
-}
-
-// engineTokenize asks vLLM's /tokenize, which takes the body of a chat or
-// completion request as it is.
-func engineTokenize(client *http.Client) func(context.Context, string, []byte) ([]uint32, error) {
-	return func(ctx context.Context, url string, body []byte) ([]uint32, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, engineURL(url, "/tokenize"), bytes.NewReader(body))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := client.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("/tokenize answered %s", resp.Status)
-		}
-		var answer struct {
-			Tokens []uint32 `json:"tokens"`
-		}
-		if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&answer); err != nil {
-			return nil, fmt.Errorf("/tokenize: %w", err)
-		}
-		if len(answer.Tokens) == 0 {
-			return nil, errors.New("/tokenize answered no tokens")
-		}
-		return answer.Tokens, nil
-	}
 }

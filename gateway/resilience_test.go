@@ -13,6 +13,8 @@ import (
 	"time"
 
 	openai "github.com/sashabaranov/go-openai"
+
+	"github.com/kvasir-ai/kvasir/workers"
 )
 
 const streamBody = `{"model":"m","stream":true,"messages":[{"role":"user","content":"hello there"}]}`
@@ -360,7 +362,7 @@ func TestDrain(t *testing.T) {
 func TestAPanicIsAnAnswerAndAClosedBook(t *testing.T) {
 	s := newSetting(t, 1, func(c *Config) {
 		c.Models = nil
-		c.EngineTokenize = func(context.Context, string, []byte) ([]uint32, error) { panic("boom") }
+		c.EngineTokens = func(context.Context, workers.Info, string, []byte) ([]uint32, error) { panic("boom") }
 	})
 	r := s.post("/v1/chat/completions", chatBody)
 	if code, _, message := r.problem(t); r.status != 500 || code != string(CodeInternal) || strings.Contains(message, "boom") {
@@ -380,7 +382,7 @@ func TestAPanicIsAnAnswerAndAClosedBook(t *testing.T) {
 // fast answers, because the server closes the inbound body when the answer
 // begins while the transport still reads it.
 func TestFastBurstsAreNeverTruncated(t *testing.T) {
-	s := newSetting(t, 2, func(c *Config) { c.Models = nil; c.EngineTokenize = noTokens })
+	s := newSetting(t, 2, func(c *Config) { c.Models = nil; c.EngineTokens = noTokens })
 	answer := events(roleChunk, contentChunk, contentChunk, contentChunk, lastChunk, "[DONE]")
 	burst := func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -424,7 +426,9 @@ func TestFastBurstsAreNeverTruncated(t *testing.T) {
 	s.booksClosed()
 }
 
-func noTokens(context.Context, string, []byte) ([]uint32, error) { return nil, errors.New("none") }
+func noTokens(context.Context, workers.Info, string, []byte) ([]uint32, error) {
+	return nil, errors.New("none")
+}
 
 // A slow body is the client's fault, and no worker's time.
 func TestABodyThatStopsIsRefused(t *testing.T) {

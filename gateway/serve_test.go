@@ -12,6 +12,7 @@ import (
 	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/workers"
 )
 
 const chatBody = `{"model":"m","messages":[{"role":"user","content":"hello there, how are you?"}]}`
@@ -353,7 +354,7 @@ func TestWithoutATokenizer(t *testing.T) {
 	if rec := s.record(r.header.Get("X-Request-Id")); r.status != 200 || rec.TokensFrom != "engine" || rec.Tokens != 3 {
 		t.Errorf("%d %+v", r.status, rec)
 	}
-	s.g.c.EngineTokenize = func(context.Context, string, []byte) ([]uint32, error) { return nil, errors.New("no") }
+	s.g.c.EngineTokens = func(context.Context, workers.Info, string, []byte) ([]uint32, error) { return nil, errors.New("no") }
 	r = s.post("/v1/chat/completions", chatBody)
 	if rec := s.record(r.header.Get("X-Request-Id")); r.status != 200 || rec.TokensFrom != "none" {
 		t.Errorf("%d %+v", r.status, rec)

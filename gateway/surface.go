@@ -66,6 +66,7 @@ type workerView struct {
 	Ready           bool              `json:"ready"`
 	EventsConnected bool              `json:"events_connected"`
 	Silent          bool              `json:"silent"`
+	TokenCheck      TokenCheck        `json:"token_check"`
 	Load            router.Load       `json:"load"`
 	Rates           router.Rates      `json:"rates"`
 	Prediction      router.ErrorStats `json:"prediction_error"`
@@ -74,7 +75,7 @@ type workerView struct {
 func (g *Gateway) listWorkers(c *gin.Context) {
 	views := []workerView{}
 	for _, w := range g.c.Fleet.Workers() {
-		v := workerView{Info: w.Info(), State: w.State(), Ready: w.Ready(), EventsConnected: w.EventsConnected(), Silent: w.Silent()}
+		v := workerView{Info: w.Info(), State: w.State(), Ready: w.Ready(), EventsConnected: w.EventsConnected(), Silent: w.Silent(), TokenCheck: g.checker.last(w.ID()).check}
 		g.placing.Lock()
 		stats := w.Stats()
 		v.Rates = g.c.Calibration.Rates(v.ID)

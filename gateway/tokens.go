@@ -109,6 +109,7 @@ func (g *Gateway) passThrough(c *gin.Context, fs fields, path string, body []byt
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	ready[0].Info().Authorize(req.Header)
 	resp, err := g.client.Do(req)
 	if err != nil {
 		return fail(CodeUpstreamFailed, "", "worker %s did not answer", ready[0].ID()).because(err)

@@ -57,6 +57,7 @@ func (w *Worker) probe(ctx context.Context) bool {
 	}
 	if !w.healthy.Swap(true) {
 		w.failures = 0
+		w.lives.Add(1)
 		w.log.Info("worker is healthy", "after", w.c.Now().Sub(w.since))
 		w.since = w.c.Now()
 	}

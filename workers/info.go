@@ -3,6 +3,7 @@ package workers
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -21,6 +22,9 @@ type Info struct {
 	Events    EventSource `json:"events,omitzero"`
 	Agent     string      `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
 	Tokenizer string      `json:"tokenizer,omitempty"`
+	// APIKey is the engine's. It is the file's alone: it goes into no registry,
+	// answer or log.
+	APIKey string `json:"-"`
 }
 
 // EventSource is where an engine publishes KV events.
@@ -28,6 +32,13 @@ type EventSource struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Replay   string `json:"replay,omitempty"`
 	Topic    string `json:"topic,omitempty"`
+}
+
+// Authorize adds the engine's key, if it wants one, to a request's header.
+func (i Info) Authorize(h http.Header) {
+	if i.APIKey != "" {
+		h.Set("Authorization", "Bearer "+i.APIKey)
+	}
 }
 
 // Validate says what is wrong with an entry.

@@ -31,6 +31,7 @@ type Worker struct {
 	described atomic.Bool
 	primed    atomic.Bool // its blocks were known once
 	left      atomic.Bool
+	lives     atomic.Uint64 // times that the engine became healthy
 	silent    atomic.Bool
 	counters  counters
 
@@ -65,7 +66,7 @@ func newWorker(c *FleetConfig, info Info) *Worker {
 		id:     info.ID,
 		c:      c,
 		log:    c.Log.With("worker", info.ID),
-		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL},
+		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL, Authorize: info.Authorize},
 		kick:   make(chan struct{}, 1),
 		joined: c.Now(),
 		since:  c.Now(),
@@ -124,6 +125,10 @@ func (w *Worker) EventsConnected() bool {
 	}
 	return w.counters.connected.Load()
 }
+
+// Life counts how often the engine came, or came back. What was found out about
+// an engine in an earlier life may not be true of this one.
+func (w *Worker) Life() uint64 { return w.lives.Load() }
 
 // Silent reports whether the worker computes prompts but sends no events, so
 // that what the index says of it is not to be believed.

@@ -106,6 +106,7 @@ func (f *front) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	g.Go(func() error { f.gw.CheckTokens(work); return nil })
 	servers := []*http.Server{serve(&g, f.listener, f.gw.Handler(), f.log)}
 	if f.admin != nil {
 		servers = append(servers, serve(&g, f.admin, adminMux(f.gw.AdminHandler()), f.log))

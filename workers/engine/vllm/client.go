@@ -20,6 +20,9 @@ const maxBody = 8 << 20
 type Client struct {
 	HTTP *http.Client
 	URL  string // http://host:port
+	// Authorize adds what the engine wants to see to a request's header; nil:
+	// nothing.
+	Authorize func(http.Header)
 }
 
 // statusError is an answer other than 200.
@@ -38,6 +41,9 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("vllm: %w", err)
+	}
+	if c.Authorize != nil {
+		c.Authorize(req.Header)
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
@@ -65,6 +71,7 @@ func (c *Client) Health(ctx context.Context) error {
 // Description is what an engine serves.
 type Description struct {
 	Model      string // the first served name
+	Root       string // where the engine has the model from; a path or a name at Hugging Face
 	Models     []string
 	MaxContext int // tokens; 0: unknown
 	BlockSize  int // tokens; 0: unknown
@@ -81,6 +88,7 @@ func (c *Client) Describe(ctx context.Context) (Description, error) {
 	var models struct {
 		Data []struct {
 			ID          string `json:"id"`
+			Root        string `json:"root"`
 			MaxModelLen int    `json:"max_model_len"`
 		} `json:"data"`
 	}
@@ -90,7 +98,7 @@ func (c *Client) Describe(ctx context.Context) (Description, error) {
 	if len(models.Data) == 0 {
 		return d, errors.New("vllm: the engine serves no model")
 	}
-	d.Model, d.MaxContext = models.Data[0].ID, models.Data[0].MaxModelLen
+	d.Model, d.Root, d.MaxContext = models.Data[0].ID, models.Data[0].Root, models.Data[0].MaxModelLen
 	for _, m := range models.Data {
 		d.Models = append(d.Models, m.ID)
 	}
