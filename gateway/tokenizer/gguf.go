@@ -54,6 +54,10 @@ func loadGGUF(path string) (*definition, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return parseGGUF(f)
+}
+
+func parseGGUF(f *gguf.File) (*definition, error) {
 	pieces := f.Strings("tokenizer.ggml.tokens")
 	if len(pieces) == 0 || len(pieces) > maxID {
 		return nil, fmt.Errorf("tokenizer.ggml.tokens has %d entries; expected 1 to %d", len(pieces), maxID)
@@ -71,7 +75,10 @@ func loadGGUF(path string) (*definition, error) {
 			d.added = append(d.added, addedToken{content: piece, id: uint32(id), special: types[id] != ggufUserDefined})
 		}
 	}
-	addBOS := false
+	var (
+		addBOS bool
+		err    error
+	)
 	switch model, _ := f.String("tokenizer.ggml.model"); model {
 	case "gpt2":
 		addBOS, err = d.ggufBytes(f)

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,52 +194,4 @@ func TestAddedTokensAgainstSearch(t *testing.T) {
 			t.Fatalf("%q among %v: got %d %v, want %d %q", text, tokens, at, found, wantAt, want)
 		}
 	}
-}
-
-func FuzzTokenizerJSON(f *testing.F) {
-	f.Add([]byte(`{"added_tokens":[{"id":3,"content":"<s>","special":true,"rstrip":true}],"normalizer":{"type":"NFC"},
-		"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true},"decoder":{"type":"ByteLevel"},
-		"model":{"type":"BPE","vocab":{"h":0,"e":1,"he":2},"merges":["h e"]}}`))
-	f.Add([]byte(`{"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]},
-		"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]},
-		"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"a"}},{"Sequence":{"id":"A"}}],"special_tokens":{"a":{"ids":[1]}}},
-		"model":{"vocab":{"▁":0,"h":1,"▁h":2},"merges":[["▁","h"]],"unk_token":"h","fuse_unk":true}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		tok, err := LoadJSON(b)
-		if err != nil {
-			return
-		}
-		ids := tok.Encode(nil, "hello <s> 世界\n\xff 123", true)
-		tok.Decode(nil, ids, false)
-	})
-}
-
-func FuzzRankFile(f *testing.F) {
-	f.Add([]byte("YQ== 0\nYg== 1\nYWI= 2\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		d, err := parseRanks(b, patternO200K)
-		if err != nil {
-			return
-		}
-		tok, err := d.build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tok.Decode(nil, tok.Encode(nil, "ab hello 世界", true), false)
-	})
-}
-
-// What the walker accepts, encoding/json accepts, and strings read the same.
-func FuzzJSONReader(f *testing.F) {
-	f.Add([]byte(`{"a":["\u00e9\ud83d\ude00\n",1.5e3,true,null]}`))
-	f.Add([]byte(`"\ud800x"`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := &jsonReader{b: b}
-		got := string(r.str())
-		var want string
-		if r.err == nil && r.peek() == 0 && json.Valid(b) && json.Unmarshal(b, &want) == nil && got != want && strings.ToValidUTF8(got, "\uFFFD") == got {
-			t.Fatalf("%q: got %q, want %q", b, got, want)
-		}
-		(&jsonReader{b: b}).raw()
-	})
 }
