@@ -9,48 +9,74 @@ import "github.com/kvasir-ai/kvasir/internal/kv"
 type Calibration struct {
 	defaults Rates
 	fleet    prefillFit // of every worker's prefills
-	workers  map[kv.WorkerID]*calibrated
+	workers  map[kv.WorkerID]*Speeds
 }
 
-type calibrated struct {
-	rates   Rates // links and block size; the prefill rates are the fit's
+// Speeds are what is known of one worker. They stay the worker's until Forget,
+// so that those who decide often need not look them up each time.
+type Speeds struct {
+	rates   Rates
 	prefill prefillFit
+	fleet   *prefillFit
 	errors  ErrorStats
 }
 
 // NewCalibration starts from defaults.
 func NewCalibration(defaults Rates) *Calibration {
-	return &Calibration{defaults: defaults, fleet: newPrefillFit(defaults), workers: map[kv.WorkerID]*calibrated{}}
+	return &Calibration{defaults: defaults, fleet: newPrefillFit(defaults), workers: map[kv.WorkerID]*Speeds{}}
 }
 
 // Rates are w's rates as known now.
 func (c *Calibration) Rates(w kv.WorkerID) Rates {
+	if k := c.workers[w]; k != nil {
+		return *k.Rates()
+	}
 	r := c.defaults
 	c.fleet.fill(&r)
-	if k := c.workers[w]; k != nil {
-		r.Links, r.BlockBytes = k.rates.Links, k.rates.BlockBytes
-		k.prefill.fill(&r)
-	}
 	return r
+}
+
+// Rates are the worker's rates as known now; they are good until the next call
+// to the calibration, and only to read.
+func (k *Speeds) Rates() *Rates {
+	if k.prefill.seen == 0 {
+		k.fleet.fill(&k.rates)
+	}
+	return &k.rates
 }
 
 // ObservePrefill learns from a prefill on w that computed the last tokens of a
 // prompt of context tokens in all and took ms, queueing and restore excluded.
 // Observations that make no sense are ignored.
 func (c *Calibration) ObservePrefill(w kv.WorkerID, tokens, context int, ms float64) {
-	c.worker(w).prefill.observe(tokens, context, ms)
+	k := c.Worker(w)
+	k.prefill.observe(tokens, context, ms)
+	k.prefill.fill(&k.rates)
 	c.fleet.observe(tokens, context, ms)
 }
 
-// SetLink sets the link that brings blocks from t up to gpu, as w measured it.
-func (c *Calibration) SetLink(w kv.WorkerID, t kv.Tier, l Link) { c.worker(w).rates.Links[t] = l }
+// SetLink sets the link that brings blocks from t up to gpu, as w measured it;
+// gpu's own is the way in from a prefill worker's.
+func (c *Calibration) SetLink(w kv.WorkerID, t kv.Tier, l Link) { c.Worker(w).SetLink(t, l) }
+
+// SetLink is Calibration's.
+func (k *Speeds) SetLink(t kv.Tier, l Link) {
+	if t == kv.GPU {
+		k.rates.Handoff = l
+		return
+	}
+	k.rates.Links[t] = l
+}
 
 // SetBlockBytes sets the size of w's blocks.
-func (c *Calibration) SetBlockBytes(w kv.WorkerID, n int) { c.worker(w).rates.BlockBytes = n }
+func (c *Calibration) SetBlockBytes(w kv.WorkerID, n int) { c.Worker(w).SetBlockBytes(n) }
+
+// SetBlockBytes is Calibration's.
+func (k *Speeds) SetBlockBytes(n int) { k.rates.BlockBytes = n }
 
 // ObserveTTFT compares a decision's prediction with what happened.
 func (c *Calibration) ObserveTTFT(w kv.WorkerID, predictedMS, observedMS float64) {
-	c.worker(w).errors.observe(predictedMS, observedMS)
+	c.Worker(w).errors.observe(predictedMS, observedMS)
 }
 
 // Errors says how good the predictions for w were.
@@ -64,10 +90,11 @@ func (c *Calibration) Errors(w kv.WorkerID) ErrorStats {
 // Forget drops what was learned of w.
 func (c *Calibration) Forget(w kv.WorkerID) { delete(c.workers, w) }
 
-func (c *Calibration) worker(w kv.WorkerID) *calibrated {
+// Worker is what is known of w, the defaults at first.
+func (c *Calibration) Worker(w kv.WorkerID) *Speeds {
 	k := c.workers[w]
 	if k == nil {
-		k = &calibrated{rates: c.defaults, prefill: newPrefillFit(c.defaults)}
+		k = &Speeds{rates: c.defaults, prefill: newPrefillFit(c.defaults), fleet: &c.fleet}
 		c.workers[w] = k
 	}
 	return k

@@ -15,7 +15,7 @@ import (
 // Add.
 type Ledger struct {
 	requests map[string]*entry
-	workers  map[kv.WorkerID]*account
+	workers  map[kv.WorkerID]*Account
 	added    uint64
 	released uint64
 }
@@ -25,7 +25,7 @@ type Ledger struct {
 type entry struct {
 	id         string
 	worker     kv.WorkerID
-	workMS     float64 // restore and prefill once the worker turns to it
+	workMS     float64 // restore, adapter and prefill once the worker turns to it
 	tokens     int     // to be computed
 	blocks     int     // of the prompt
 	added      time.Time
@@ -33,8 +33,9 @@ type entry struct {
 	prev, next *entry
 }
 
-// account is one worker's open requests.
-type account struct {
+// Account is one worker's open requests. It stays the worker's until Forget, so
+// that those who decide often need not look it up each time.
+type Account struct {
 	running     int
 	waiting     int
 	head, tail  *entry
@@ -42,23 +43,21 @@ type account struct {
 	tokens      int       // and of their tokens
 	blocks      int       // of all
 	headStarted time.Time // when the worker turned to head
+
+	links plannedLinks
 }
 
 // NewLedger is an empty ledger.
 func NewLedger() *Ledger {
-	return &Ledger{requests: map[string]*entry{}, workers: map[kv.WorkerID]*account{}}
+	return &Ledger{requests: map[string]*entry{}, workers: map[kv.WorkerID]*Account{}}
 }
 
 // Add books a request that goes to w. A request that is already open is moved:
 // its old load is released first, as a retry or migration wants it.
 func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 	l.Done(id, now)
-	a := l.workers[w]
-	if a == nil {
-		a = &account{}
-		l.workers[w] = a
-	}
-	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.PrefillMS, tokens: e.ComputeTokens,
+	a := l.Account(w)
+	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.AdapterMS + e.PrefillMS, tokens: e.ComputeTokens,
 		blocks: e.Cut + e.RecomputeBlocks, added: now, waiting: true, prev: a.tail}
 	if a.tail == nil {
 		a.head, a.headStarted = n, now
@@ -102,13 +101,10 @@ func (l *Ledger) Done(id string, now time.Time) {
 	} else {
 		a.running--
 	}
-	if a.running == 0 && a.waiting == 0 {
-		delete(l.workers, n.worker)
-	}
 }
 
 // unqueue takes n out of the waiting list.
-func (a *account) unqueue(n *entry, now time.Time) {
+func (a *Account) unqueue(n *entry, now time.Time) {
 	if n == a.head {
 		a.head, a.headStarted = n.next, now
 	} else {
@@ -127,12 +123,33 @@ func (a *account) unqueue(n *entry, now time.Time) {
 	}
 }
 
-// Load is what this ledger knows of w's load. FreeKVShare is unknown to it.
-func (l *Ledger) Load(w kv.WorkerID, now time.Time) Load {
+// Account is w's account, a new one if it has none.
+func (l *Ledger) Account(w kv.WorkerID) *Account {
 	a := l.workers[w]
 	if a == nil {
-		return Load{FreeKVShare: -1}
+		a = &Account{}
+		l.workers[w] = a
 	}
+	return a
+}
+
+// Forget closes w's account, unless something is still open on it.
+func (l *Ledger) Forget(w kv.WorkerID) {
+	if a := l.workers[w]; a != nil && a.running+a.waiting == 0 {
+		delete(l.workers, w)
+	}
+}
+
+// Load is what this ledger knows of w's load. FreeKVShare is unknown to it.
+func (l *Ledger) Load(w kv.WorkerID, now time.Time) Load {
+	if a := l.workers[w]; a != nil {
+		return a.Load(now)
+	}
+	return Load{FreeKVShare: -1}
+}
+
+// Load is the account's load. FreeKVShare is unknown to it.
+func (a *Account) Load(now time.Time) Load {
 	load := Load{Running: a.running, Waiting: a.waiting, FreeKVShare: -1,
 		QueuedPrefillTokens: a.tokens, ActiveBlocks: a.blocks}
 	if a.head != nil {

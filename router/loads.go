@@ -67,7 +67,11 @@ func (ls *Loads) Note(w kv.WorkerID, ledger *Ledger, now time.Time) {
 
 // Of is w's load as far as anyone knows.
 func (ls *Loads) Of(w kv.WorkerID, s *Report, rates *Rates, ledger *Ledger, now time.Time) Load {
-	load := ledger.Load(w, now)
+	return ls.Merge(w, ledger.Load(w, now), s, rates, now)
+}
+
+// Merge is Of for those who know w's load by the ledger already.
+func (ls *Loads) Merge(w kv.WorkerID, load Load, s *Report, rates *Rates, now time.Time) Load {
 	if s.At.IsZero() || now.Sub(s.At) > reportStale {
 		return load
 	}
