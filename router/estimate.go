@@ -5,6 +5,7 @@ import "github.com/kvasir-ai/kvasir/internal/kv"
 // Estimate is what serving the request on one worker is predicted to cost.
 type Estimate struct {
 	Worker kv.WorkerID `json:"worker"`
+	Role   kv.Role     `json:"role,omitempty"`
 	// QueueMS is the time until the worker turns to this request.
 	QueueMS float64 `json:"queue_ms"`
 	// RestoreMS is the part of the restore that the queue does not hide:
@@ -59,7 +60,7 @@ func (q *query) scratchMS(r *Rates) float64 {
 // estimate prices c for q, in full. It writes every field of e.
 func estimate(e *Estimate, q *query, c *Candidate) {
 	plan := bestCut(q, c)
-	e.Worker = c.Worker
+	e.Worker, e.Role = c.Worker, c.Role
 	e.QueueMS = c.Load.QueuedPrefillMS
 	e.RestoreMS = max(0, plan.restoreMS-c.Load.QueuedPrefillMS)
 	e.RestoreLinkMS = plan.restoreMS

@@ -129,9 +129,9 @@ func (p *Peers) merge(own []kv.Span, i int) []kv.Span {
 			run.blocks -= n
 		}
 	}
-	if span.Blocks > 0 { // beyond what may be reused at all; kept, for the record
+	if span.Blocks > 0 { // what is beyond the last block that may be reused
 		p.spans = append(p.spans, span)
-		p.spans = append(p.spans, own...)
 	}
+	p.spans = append(p.spans, own...)
 	return p.spans[start:len(p.spans):len(p.spans)]
 }

@@ -36,7 +36,7 @@ type Split struct {
 func split(into *Estimate, s *Split, q *query, c *Candidate, first *Estimate, leg int) {
 	*s = Split{Prefill: first.Worker, leg: leg, TransferBlocks: q.blocks - min(q.blocks, onGPU(c.Spans))}
 	*into = *first
-	into.Worker, into.Split = c.Worker, s
+	into.Worker, into.Role, into.Split = c.Worker, c.Role, s
 	into.TransferMS = c.transferMS(q)
 	s.WaitMS = max(0, c.Load.QueuedPrefillMS-first.TTFTMS-into.TransferMS)
 	s.StepMS = c.Rates.PrefillMS(1, q.Tokens)
@@ -158,13 +158,13 @@ func (p *policy) decideSplit(d *Decision, r *Request, cs []Candidate) {
 	}
 	if p.name == predicted {
 		d.Chosen = lowest(d.Seed, len(d.Estimates), func(i int) float64 {
-			if i < n && cs[i].Role == kv.Prefill {
+			if !d.Estimates[i].whole() {
 				return math.Inf(1)
 			}
 			return d.Estimates[i].ScoreMS
 		})
-		if d.Chosen < n && cs[d.Chosen].Role == kv.Prefill {
-			d.Chosen = -1 // there is nothing else
+		if !d.Estimates[d.Chosen].whole() {
+			d.Chosen = -1 // there is no more than first legs
 		}
 		return
 	}
@@ -218,6 +218,10 @@ func (p *policy) chooseAmong(d *Decision, q *query, cs []Candidate, fits func(*C
 	return at[p.choose(d.Seed, &q.Request, some, estimates)]
 }
 
+// whole reports whether the estimate is of a whole answer, not of a first leg
+// alone.
+func (e *Estimate) whole() bool { return e.Role != kv.Prefill || e.Split != nil }
+
 // PrefillLeg is the prefill worker's estimate when the decision is a split, else
 // nil.
 func (d *Decision) PrefillLeg() *Estimate {
@@ -229,7 +233,7 @@ func (d *Decision) PrefillLeg() *Estimate {
 
 // DecodeLeg is the second leg as a load of its own, for the ledger.
 func (e *Estimate) DecodeLeg() Estimate {
-	leg := Estimate{Worker: e.Worker, QueueMS: e.Split.WaitMS, PrefillMS: e.Split.StepMS, HarmMS: e.Split.HarmMS,
+	leg := Estimate{Worker: e.Worker, Role: e.Role, QueueMS: e.Split.WaitMS, PrefillMS: e.Split.StepMS, HarmMS: e.Split.HarmMS,
 		TransferMS: e.TransferMS, Cut: e.Cut + e.RecomputeBlocks, CachedTokens: e.CachedTokens + e.ComputeTokens - 1, ComputeTokens: 1}
 	leg.sum()
 	return leg

@@ -10,11 +10,14 @@ import (
 // cost.
 func (d *Decision) Reason() string {
 	if d.Chosen < 0 {
+		if len(d.Estimates) > 0 {
+			return "no candidate decodes"
+		}
 		return "no candidate"
 	}
 	e := &d.Estimates[d.Chosen]
 	b := make([]byte, 0, 160)
-	b = append(b, e.Worker...)
+	b = appendRoute(b, e)
 	b = append(b, " starts in "...)
 	b = appendMS(b, e.TTFTMS)
 	b = append(b, ": "...)
@@ -25,11 +28,20 @@ func (d *Decision) Reason() string {
 	}
 	n := &d.Estimates[next]
 	b = append(b, "; "...)
-	b = append(b, n.Worker...)
+	b = appendRoute(b, n)
 	b = append(b, " would score "...)
 	b = appendMS(b, n.ScoreMS)
 	b = append(b, " against "...)
 	return string(appendMS(b, e.ScoreMS))
+}
+
+// appendRoute names the worker, or both of a split.
+func appendRoute(b []byte, e *Estimate) []byte {
+	if e.Split != nil {
+		b = append(b, e.Split.Prefill...)
+		b = append(b, " then "...)
+	}
+	return append(b, e.Worker...)
 }
 
 // appendPlan says where the prompt's blocks come from.
@@ -58,7 +70,7 @@ func appendPlan(b []byte, e *Estimate) []byte {
 func (d *Decision) RunnerUp() int {
 	best := -1
 	for i := range d.Estimates {
-		if i != d.Chosen && (best < 0 || d.Estimates[i].ScoreMS < d.Estimates[best].ScoreMS) {
+		if i != d.Chosen && d.Estimates[i].whole() && (best < 0 || d.Estimates[i].ScoreMS < d.Estimates[best].ScoreMS) {
 			best = i
 		}
 	}
