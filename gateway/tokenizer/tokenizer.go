@@ -65,6 +65,25 @@ func (t *Tokenizer) Encode(dst []uint32, text string, addSpecial bool) []uint32 
 	return dst
 }
 
+// EncodePlain appends the ids of text in which nothing is an added token, whatever
+// it looks like.
+func (t *Tokenizer) EncodePlain(dst []uint32, text string) []uint32 {
+	text = validText(text)
+	if text == "" {
+		return dst
+	}
+	e := t.encoders.Get().(*encoder)
+	e.dst = dst
+	s := e.normalize(text)
+	if t.normalized != nil {
+		s = t.spaced(s)
+	}
+	e.plain(s, true)
+	dst = e.dst
+	t.release(e)
+	return dst
+}
+
 // around encodes text with what addSpecial puts around it.
 func (e *encoder) around(text string, addSpecial bool) {
 	if addSpecial {
