@@ -135,7 +135,7 @@ func (w *Worker) describeByEngine(ctx context.Context) bool {
 	defer cancel()
 	d, err := w.engine.Describe(ctx)
 	if err == nil {
-		err = w.learn(Info{Model: d.Model, BlockSize: d.BlockSize}, "")
+		err = w.learn(Info{Model: d.Model, BlockSize: d.BlockSize, Tokenizer: vllm.Folder(d.Root)}, "")
 	}
 	if err != nil {
 		w.log.Debug("the engine does not describe itself yet", "error", err)
@@ -173,9 +173,12 @@ func (w *Worker) engineEvents(ctx context.Context) (events.Source, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.c.HealthTimeout)
 	defer cancel()
 	e, err := w.engine.Events(ctx)
-	if errors.Is(err, vllm.ErrNoEvents) {
+	switch {
+	case errors.Is(err, vllm.ErrNoEvents):
 		w.primed.Store(true) // there is nothing to wait for
 		err = fmt.Errorf("%w: %w", events.ErrNoSource, err)
+	case err == nil && e.Replay == "":
+		w.log.Warn("the engine replays no KV events: what it cached before now, and what a break hides, stays unknown; start it with replay_endpoint in --kv-events-config")
 	}
 	return events.Source(e), err
 }

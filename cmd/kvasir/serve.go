@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvasir-ai/kvasir/gateway/tokenizer"
 	"github.com/kvasir-ai/kvasir/internal/config"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/internal/telemetry"
@@ -20,12 +22,16 @@ import (
 func newServe() *cobra.Command {
 	var file, listen, model string
 	var urls []string
+	var given []workers.Info
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Runs the gateway in front of a fleet: the workers of the configuration file, of
 etcd, of a watched file, or given with --worker. With --worker alone it learns
-model, block size and event sockets from the engines.`,
+the rest from the engines: model, context length, block size, event sockets,
+and the tokenizer, if the engine's model folder can be read here. What cannot
+be learned is said in the log, with the setting that helps. Engines that want a
+key get that of KVASIR_WORKER_API_KEY.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file)
@@ -35,27 +41,34 @@ model, block size and event sockets from the engines.`,
 			if listen != "" {
 				cfg.Listen = listen
 			}
-			for i, u := range urls {
-				cfg.Workers = append(cfg.Workers, config.Worker{ID: fmt.Sprintf("worker-%d", i), URL: u})
+			if model != "" {
+				if _, err := tokenizer.Load(model); err != nil {
+					return fmt.Errorf("--model: %w", err)
+				}
 			}
-			if len(cfg.Workers) == 0 && cfg.Discovery.Etcd == nil && cfg.Discovery.File == "" {
+			for i, u := range urls {
+				info := workers.Info{ID: kv.WorkerID(fmt.Sprintf("worker-%d", i)), URL: u, Tokenizer: model, APIKey: os.Getenv("KVASIR_WORKER_API_KEY")}
+				if err := info.Validate(); err != nil {
+					return usagef("--worker: %v", err)
+				}
+				given = append(given, info)
+			}
+			if len(given) == 0 && len(cfg.Workers) == 0 && cfg.Discovery.Etcd == nil && cfg.Discovery.File == "" {
 				return usagef("no workers: give --worker URL, or a --config with workers or discovery")
 			}
-			if model != "" {
-				cfg.Models = append(cfg.Models, config.Model{Name: servedName(model), Tokenizer: model})
-			}
-			return runServe(c.Context(), cfg)
+			return runServe(c.Context(), cfg, given)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration file")
 	f.StringVar(&listen, "listen", "", "address for clients, over the file's")
 	f.StringArrayVar(&urls, "worker", nil, "base URL of an engine; may be given again")
-	f.StringVar(&model, "model", "", "model folder or file whose tokenizer to use; served under its base name")
+	f.StringVar(&model, "model", "", "model folder, tokenizer.json or .gguf file of the tokenizer that the engines of --worker use")
 	return c
 }
 
-func runServe(ctx context.Context, cfg *config.Config) error {
+// runServe is the gateway in front of cfg's workers and those given besides.
+func runServe(ctx context.Context, cfg *config.Config, given []workers.Info) error {
 	log, err := newLogger(cfg.Telemetry)
 	if err != nil {
 		return err
@@ -64,7 +77,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	from, err := sources(cfg, log)
+	from, err := sources(cfg, given, log)
 	if err != nil {
 		return err
 	}
@@ -79,18 +92,19 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	return errors.Join(err, stopTraces(end))
 }
 
-// sources are the places that cfg names workers in.
-func sources(cfg *config.Config, log *slog.Logger) ([]workers.Source, error) {
+// sources are the places that cfg names workers in, after those given.
+func sources(cfg *config.Config, given []workers.Info, log *slog.Logger) ([]workers.Source, error) {
 	var list []workers.Source
-	if len(cfg.Workers) > 0 {
-		infos := make([]workers.Info, len(cfg.Workers))
-		for i, w := range cfg.Workers {
-			infos[i] = workers.Info{
-				ID: kv.WorkerID(w.ID), Model: w.Model, URL: w.URL, Engine: w.Engine, Role: w.Role, BlockSize: w.BlockSize, Agent: w.Agent,
-				Events: workers.EventSource{Endpoint: w.Events.Endpoint, Replay: w.Events.Replay, Topic: w.Events.Topic},
-			}
+	static := slices.Clone(given)
+	for _, w := range cfg.Workers {
+		info, err := workerInfo(w)
+		if err != nil {
+			return nil, err
 		}
-		list = append(list, discovery.Static(infos...))
+		static = append(static, info)
+	}
+	if len(static) > 0 {
+		list = append(list, discovery.Static(static...))
 	}
 	if cfg.Discovery.File != "" {
 		list = append(list, discovery.File(cfg.Discovery.File, log))
@@ -103,6 +117,19 @@ func sources(cfg *config.Config, log *slog.Logger) ([]workers.Source, error) {
 		list = append(list, etcd)
 	}
 	return list, nil
+}
+
+func workerInfo(w config.Worker) (workers.Info, error) {
+	info := workers.Info{
+		ID: kv.WorkerID(w.ID), Model: w.Model, URL: w.URL, Engine: w.Engine, Role: w.Role, BlockSize: w.BlockSize, Agent: w.Agent,
+		Events: workers.EventSource{Endpoint: w.Events.Endpoint, Replay: w.Events.Replay, Topic: w.Events.Topic}, APIKey: w.APIKey,
+	}
+	if w.APIKeyEnv != "" {
+		if info.APIKey = os.Getenv(w.APIKeyEnv); info.APIKey == "" {
+			return info, fmt.Errorf("worker %s: api_key_env: the variable %s is not set", w.ID, w.APIKeyEnv)
+		}
+	}
+	return info, nil
 }
 
 func etcdConfig(e *config.Etcd, log *slog.Logger) discovery.EtcdConfig {

@@ -58,6 +58,11 @@ type Worker struct {
 	// gRPC address of the worker's agent: unix:///path or host:port. Absent: no
 	// onboarding for this worker.
 	Agent string `yaml:"agent"`
+	// Key that the engine asks for (vLLM's --api-key). It is sent to the engine
+	// and nowhere else.
+	APIKey string `yaml:"api_key"`
+	// Environment variable that holds the key, in place of api_key.
+	APIKeyEnv string `yaml:"api_key_env"`
 }
 
 // Events names an engine's ZMQ sockets.

@@ -76,8 +76,9 @@ func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 		"workers:\n  - {id: a}\n":                               `k.yaml:2: workers[0].url: missing`,
 		"workers:\n  - {id: a, role: boss}\n":                   `k.yaml:2: workers[0].role: kv: unknown role "boss"`,
 		"workers:\n  - {id: a, url: http://x, role: prefill}\n": `not served yet`,
-		"listen: nowhere\n":                                     `k.yaml:1: listen: "nowhere" is not an address`,
-		"discovery:\n  etcd: {}\n":                              `k.yaml:2: discovery.etcd.endpoints: missing`,
+		"workers:\n  - {id: a, url: http://x, api_key: k, api_key_env: K}\n": `set besides api_key`,
+		"listen: nowhere\n":        `k.yaml:1: listen: "nowhere" is not an address`,
+		"discovery:\n  etcd: {}\n": `k.yaml:2: discovery.etcd.endpoints: missing`,
 	} {
 		if got := problems(t, src); !strings.Contains(got, want) {
 			t.Errorf("%q:\n got %s\nwant %s", src, got, want)

@@ -133,6 +133,9 @@ func (v *validator) workers(workers []Worker, models []Model) {
 		if w.BlockSize < 0 {
 			v.fail(path("block_size"), "must be a number of tokens, or absent")
 		}
+		if w.APIKey != "" && w.APIKeyEnv != "" {
+			v.fail(path("api_key_env"), "set besides api_key; give one of them")
+		}
 		v.events(path("events"), w.Events)
 	}
 }
