@@ -9,6 +9,7 @@ import (
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm/disk"
 	"github.com/kvasir-ai/kvasir/kvbm/host"
+	"github.com/kvasir-ai/kvasir/kvbm/policy"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore"
 )
 
@@ -26,7 +27,7 @@ type Config struct {
 	Disk DiskConfig
 	// Redis is the shared tier.
 	Redis RedisConfig
-	// Policy is the eviction policy; empty or "lru".
+	// Policy is the eviction policy: "lru" (the default) or "arc".
 	Policy string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -36,10 +37,14 @@ type Config struct {
 
 // DiskConfig is the disk tier.
 type DiskConfig struct {
-	// Path is a folder of this manager's own, made if absent. Empty: no disk tier.
-	Path string
-	// Bytes is the size of the slab in it.
+	// Paths are folders of this manager's own, made if absent, each on a device of
+	// its own. None: no disk tier.
+	Paths []string
+	// Bytes is the size of the slab in each of them.
 	Bytes int64
+	// WriteBytesPerDay is what may be written to each device a day, so that it
+	// lives as long as it should. 0: no limit.
+	WriteBytesPerDay int64
 }
 
 // RedisConfig is the Redis tier.
@@ -83,17 +88,22 @@ func (c Config) validate() error {
 		return errors.New("kvbm: GPUBlocks must not be negative; 0 means that the engine keeps its own pool")
 	case c.CPUBytes < 0:
 		return errors.New("kvbm: the cpu tier's size must not be negative; 0 turns it off")
-	case c.Policy != "" && c.Policy != "lru":
-		return fmt.Errorf("kvbm: unknown eviction policy %q; use lru", c.Policy)
+	case len(c.Disk.Paths) > policy.MaxParts:
+		return fmt.Errorf("kvbm: %d folders for the disk tier; use at most %d", len(c.Disk.Paths), policy.MaxParts)
+	case c.Disk.WriteBytesPerDay < 0:
+		return errors.New("kvbm: the disk tier's write budget must not be negative; 0 means no limit")
 	case c.Redis.TTL < 0:
 		return errors.New("kvbm: the Redis tier's TTL must not be negative; 0 means a day")
+	}
+	if _, err := policy.ParseEviction(c.Policy); err != nil {
+		return err
 	}
 	stride := int64(host.Stride(c.Layout.BlockBytes))
 	if c.CPUBytes > 0 && c.CPUBytes < minHost*stride {
 		return fmt.Errorf("kvbm: a cpu tier of %d bytes cannot hold %d blocks of %d bytes: give it at least %d, or 0 to turn it off",
 			c.CPUBytes, minHost, c.Layout.BlockBytes, minHost*stride)
 	}
-	if c.Disk.Path != "" {
+	if len(c.Disk.Paths) > 0 {
 		if err := disk.CheckSize(c.Disk.Bytes, c.Layout.BlockBytes); err != nil {
 			return err
 		}
@@ -106,13 +116,19 @@ func (c Config) validate() error {
 	return nil
 }
 
+// eviction is the policy of a valid Config.
+func (c Config) eviction() policy.Eviction {
+	e, _ := policy.ParseEviction(c.Policy)
+	return e
+}
+
 // hostSlots is the size of the host pool, and whether it is only for staging.
 func (c Config) hostSlots() (n int, staging bool) {
 	stride := int64(host.Stride(c.Layout.BlockBytes))
 	switch {
 	case c.CPUBytes > 0:
 		return int(c.CPUBytes / stride), false
-	case c.Disk.Path == "" && c.Redis.URL == "":
+	case len(c.Disk.Paths) == 0 && c.Redis.URL == "":
 		return 0, false
 	}
 	return int(min(max(stagingBytes/stride, minStaging), maxStaging)), true

@@ -221,10 +221,10 @@ func (f *flight) promote(prio policy.Priority) {
 }
 
 func (m *Manager) diskHas(h kv.Hash) bool {
-	return m.disk != nil && m.disk.table.Has(h) && m.disk.breaker.Usable(m.now())
+	return m.disk != nil && m.disk.has(h, m.now())
 }
 
-func (m *Manager) redisUsable() bool { return m.redis != nil && m.redis.breaker.Usable(m.now()) }
+func (m *Manager) redisUsable() bool { return m.redis != nil && m.redis.usable(m.now()) }
 
 // mayHave reports whether it is worth looking for a block below gpu. Redis may
 // have any.

@@ -93,6 +93,14 @@ func open(t *testing.T, c Config) *Manager {
 	return m
 }
 
+// wrapDisk puts something between a manager and its first disk.
+func wrapDisk(m *Manager, wrap func(diskStore) diskStore) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := m.disk.devices[0]
+	d.store = wrap(d.store)
+}
+
 // compute does what an engine does with a prompt: it reuses what the gpu pool
 // has and computes the rest. It reports how many blocks it reused; false means
 // that the pool was full.
@@ -175,7 +183,7 @@ func check(t *testing.T, m *Manager) {
 	}
 	for _, l := range m.links {
 		s := l.stats()
-		ended := s.Blocks + s.Present + s.Missed + s.Cancelled + s.Dropped + s.Errors
+		ended := s.Blocks + s.Present + s.Missed + s.Cancelled + s.Dropped + s.Declined + s.Errors
 		if s.Offered != ended+uint64(s.Queued) {
 			t.Fatalf("law 6: %s->%s was offered %d blocks; %d ended and %d are queued", s.From, s.To, s.Offered, ended, s.Queued)
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
-	"github.com/kvasir-ai/kvasir/kvbm/disk"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore"
 )
@@ -54,24 +53,10 @@ type Manager struct {
 	stopped       bool // workers leave
 }
 
-type diskTier struct {
-	table   *policy.Table
-	store   diskStore
-	breaker policy.Breaker
-}
-
 type redisTier struct {
-	known   *policy.Presence
-	store   sharedStore
-	breaker policy.Breaker
-}
-
-// diskStore is a disk.Store, or one with faults in a test.
-type diskStore interface {
-	Write(policy.Slot, kv.Block, []byte) error
-	Read(policy.Slot, []byte) error
-	Tombstone(policy.Slot) error
-	Close() error
+	health
+	known *policy.Presence
+	store sharedStore
 }
 
 // sharedStore is a redisstore.Store, or one with faults in a test.
@@ -111,42 +96,31 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 
 func (m *Manager) openTiers(ctx context.Context, c Config) (err error) {
 	if c.GPUBlocks > 0 {
-		if m.gpu, err = newPool(m, kv.GPU, c.GPUBlocks, true); err != nil {
+		if m.gpu, err = newPool(m, kv.GPU, c.GPUBlocks, true, c); err != nil {
 			return fmt.Errorf("kvbm: gpu pool: %w", err)
 		}
 	}
 	if n, staging := c.hostSlots(); n > 0 {
-		if m.cpu, err = newPool(m, kv.CPU, n, !staging); err != nil {
+		if m.cpu, err = newPool(m, kv.CPU, n, !staging, c); err != nil {
 			return fmt.Errorf("kvbm: cpu tier: %w", err)
 		}
 	}
-	fingerprint := c.Layout.Fingerprint()
-	if c.Disk.Path != "" {
-		store, found, err := disk.Open(disk.Options{
-			Dir: c.Disk.Path, Bytes: c.Disk.Bytes, BlockBytes: m.blockBytes,
-			Fingerprint: fingerprint, Log: c.Log,
-		})
-		if err != nil {
+	if len(c.Disk.Paths) > 0 {
+		if err := m.openDisks(c); err != nil {
 			return err
 		}
-		m.disk = &diskTier{policy.NewTable(policy.LRU, store.Capacity()), store, newBreaker()}
-		m.disk.table.Restore(found)
 	}
 	if c.Redis.URL != "" {
 		store, err := redisstore.Open(ctx, redisstore.Options{
 			URL: c.Redis.URL, TTL: c.Redis.TTL, BlockBytes: m.blockBytes,
-			Fingerprint: fingerprint, Connections: 2 * redisWorkers,
+			Fingerprint: c.Layout.Fingerprint(), Connections: 2 * redisWorkers,
 		})
 		if err != nil {
 			return err
 		}
-		m.redis = &redisTier{policy.NewPresence(maxKnown, c.Redis.TTL), store, newBreaker()}
+		m.redis = &redisTier{m.newHealth(store.Name()), policy.NewPresence(maxKnown, c.Redis.TTL), store}
 	}
 	return nil
-}
-
-func newBreaker() policy.Breaker {
-	return policy.Breaker{Threshold: 3, Wait: time.Second, MaxWait: 30 * time.Second}
 }
 
 // GPU is the engine's page pool, nil when the engine keeps its own.
@@ -202,7 +176,7 @@ func (m *Manager) Close(ctx context.Context) error {
 
 func (m *Manager) busy() bool {
 	for _, l := range m.links {
-		if l.queue.Len()+l.running > 0 {
+		if l.busy() {
 			return true
 		}
 	}
@@ -212,7 +186,7 @@ func (m *Manager) busy() bool {
 func (m *Manager) closeTiers() error {
 	var errs []error
 	if m.disk != nil {
-		errs = append(errs, m.disk.store.Close())
+		errs = append(errs, m.disk.close())
 	}
 	if m.redis != nil {
 		errs = append(errs, m.redis.store.Close())
@@ -232,7 +206,7 @@ func (m *Manager) closeTiers() error {
 }
 
 // janitor ends what time ends: the holds of onboardings that no engine came
-// for, and beliefs about Redis.
+// for, and beliefs about Redis. It goes on with what outages left undone.
 func (m *Manager) janitor() {
 	tick := time.NewTicker(janitorPeriod)
 	defer tick.Stop()
@@ -241,8 +215,14 @@ func (m *Manager) janitor() {
 		case <-m.ctx.Done():
 			return
 		case <-tick.C:
+			m.reopen()
 			m.mu.Lock()
 			m.expire(m.now())
+			for _, l := range m.links {
+				if l.from == kv.CPU && l.store != nil {
+					m.stepCatchUp(l, m.now())
+				}
+			}
 			m.mu.Unlock()
 		}
 	}

@@ -61,10 +61,10 @@ func TestTierWalk(t *testing.T) {
 	c.CPUBytes = 100 * testStride
 	walk("cpu", c, kv.CPU)
 	c.CPUBytes = 8 * testStride
-	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 100*testStride}
+	c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 100*testStride}
 	walk("disk, cpu too small", c, kv.Disk)
 	c.CPUBytes = 0
-	c.Disk.Path = t.TempDir()
+	c.Disk.Paths = []string{t.TempDir()}
 	walk("disk, no cpu", c, kv.Disk)
 	srv := redistest.Start(t)
 	c.Disk = DiskConfig{}
@@ -78,7 +78,7 @@ func TestTierWalk(t *testing.T) {
 func TestARestartFindsTheDiskTierAgain(t *testing.T) {
 	c := testConfig()
 	c.GPUBlocks, c.CPUBytes = 4, 4*testStride
-	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 50*testStride}
+	c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 50*testStride}
 	m, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestRedisDiesAndComesBack(t *testing.T) {
 func TestADamagedSlabIsAMissAndCounted(t *testing.T) {
 	c := testConfig()
 	c.GPUBlocks = 4
-	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 50*testStride}
+	c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 50*testStride}
 	m := open(t, c)
 	bs := prompt(1, 4)
 	compute(t, m, bs)
@@ -188,7 +188,7 @@ func TestADamagedSlabIsAMissAndCounted(t *testing.T) {
 	compute(t, m, prompt(2, 4))
 	settle(t, m)
 	slot, _ := m.disk.table.Find(bs[2].Hash)
-	f, err := os.OpenFile(filepath.Join(c.Disk.Path, "slab"), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(c.Disk.Paths[0], "slab"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,10 +234,10 @@ func TestAFullDiskIsLeftAloneAndRejoins(t *testing.T) {
 	c := testConfig()
 	c.GPUBlocks, c.Now = 4, clock.now
 	c.Log = slog.New(slog.NewTextHandler(&log, nil))
-	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 50*testStride}
+	c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 50*testStride}
 	m := open(t, c)
-	d := &brokenDisk{diskStore: m.disk.store}
-	m.disk.store = d
+	d := &brokenDisk{}
+	wrapDisk(m, func(s diskStore) diskStore { d.diskStore = s; return d })
 	kept := prompt(1, 4)
 	compute(t, m, kept)
 	settle(t, m)
@@ -320,8 +320,8 @@ func TestBadConfig(t *testing.T) {
 	f("give it at least 16384", func(c *Config) { c.CPUBytes = 10000 })
 	f("must not be negative", func(c *Config) { c.CPUBytes = -1 })
 	f("use lru", func(c *Config) { c.Policy = "mru" })
-	f("give it at least 12288", func(c *Config) { c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 9000} })
-	f("a folder that this user may write to", func(c *Config) { c.Disk = DiskConfig{Path: "/proc/no/such", Bytes: 1 << 20} })
+	f("give it at least 12288", func(c *Config) { c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 9000} })
+	f("a folder that this user may write to", func(c *Config) { c.Disk = DiskConfig{Paths: []string{"/proc/no/such"}, Bytes: 1 << 20} })
 	f("use redis://", func(c *Config) { c.Redis.URL = "http://:" + secret + "@host" })
 	f("TTL", func(c *Config) { c.Redis = RedisConfig{URL: "redis://h", TTL: -1} })
 }

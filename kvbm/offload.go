@@ -29,12 +29,13 @@ func (m *Manager) offerTo(l *link, from *Lease) {
 	b := from.block
 	switch {
 	case m.holds(l.to, b.Hash) || l.pending[b.Hash] != nil:
-		l.offered++
-		l.ended[present]++
+		l.turnAway(present)
 		return
-	case l.breaker != nil && !l.breaker.Usable(m.now()):
-		l.offered++
-		l.ended[dropped]++
+	case l.store != nil && !l.store.usable(m.now()):
+		l.turnAway(dropped)
+		return
+	case !m.admitted(l, b.Hash):
+		l.turnAway(declined)
 		return
 	}
 	j := &job{block: b}
@@ -74,46 +75,97 @@ func (m *Manager) holds(t kv.Tier, h kv.Hash) bool {
 	return m.tableOf(t).Has(h)
 }
 
-// saveToHost copies gpu -> cpu.
-func (m *Manager) saveToHost(l *link, j *job) outcome {
-	if s, ok := m.cpu.table.Find(j.block.Hash); ok {
-		m.cpu.table.Touch(s)
-		found := m.cpu.lease(s)
-		m.offer(found) // what was dropped before gets another chance
-		found.release()
-		return present
+// turnAway books an offer that makes no job.
+func (l *link) turnAway(how outcome) {
+	l.offered++
+	l.count(how)
+}
+
+// saveRoom is how many blocks one call may bring down into cpu: no more than
+// the stores below can lease, or blocks would be evicted before they got there.
+func (m *Manager) saveRoom() int {
+	n := m.callBlocks()
+	if m.disk != nil || m.redis != nil {
+		n = min(n, (m.maxOffloadLeases()-m.offloadLeases)/2)
 	}
+	return max(1, n)
+}
+
+// saveToHost copies gpu -> cpu.
+func (m *Manager) saveToHost(l *link, jobs []*job) {
 	// Stores that lag behind are worth waiting for: a block copied into a pool
 	// full of blocks on their way down would push one out before it got there.
 	// If they do not catch up, a cpu tier of its own still takes the block.
 	caughtUp := m.waitForRoom(offloadPatience, func() bool { return m.offloadLeases < m.maxOffloadLeases() })
-	if !caughtUp && !m.cpu.advertise {
-		return dropped
-	}
 	for m.gpu.starved > 0 {
 		m.room.Wait()
 	}
-	s, ok := m.gpu.table.Find(j.block.Hash)
-	if !ok {
-		return dropped // evicted before its turn came
+	var calls []legwork
+	for _, j := range jobs {
+		if s, ok := m.cpu.table.Find(j.block.Hash); ok {
+			m.cpu.table.Touch(s)
+			found := m.cpu.lease(s)
+			m.offer(found) // what was dropped before gets another chance
+			found.release()
+			l.settle(j, present)
+			continue
+		}
+		s, there := m.gpu.table.Find(j.block.Hash)
+		if !there || !caughtUp && !m.cpu.advertise { // evicted before its turn came, or nowhere to go on to
+			l.settle(j, dropped)
+			continue
+		}
+		slots, err := m.cpu.reserve(1)
+		if err != nil {
+			l.settle(j, dropped)
+			continue
+		}
+		calls = append(calls, legwork{j, m.gpu.lease(s), slots[0]})
 	}
-	slots, err := m.cpu.reserve(1)
-	if err != nil {
-		return dropped
+	m.gpu.copying += len(calls)
+	m.copyBlocks(l, calls, m.cpu)
+	m.gpu.copying -= len(calls)
+	for _, c := range calls {
+		how := m.land(c.job, m.cpu, c.dst, c.src.block)
+		c.src.release()
+		l.settle(c.job, how)
 	}
-	src := m.gpu.lease(s)
-	m.gpu.copying++
-	defer func() {
-		m.gpu.copying--
-		src.release()
-	}()
-	return m.copyInto(l, j, src, m.cpu, slots[0])
 }
 
-// copyInto copies a leased block into a slot of another memory.
-func (m *Manager) copyInto(l *link, j *job, src *Lease, to *Pool, s policy.Slot) outcome {
-	_ = l.timed(func() error { copy(to.mem.Slot(int(s)), src.Bytes()); return nil })
-	return m.land(j, to, s, src.block)
+// loadToGPU copies cpu -> gpu. The flights hold the cpu blocks.
+func (m *Manager) loadToGPU(l *link, jobs []*job) {
+	var calls []legwork
+	for _, j := range jobs {
+		if j.flight.forsaken() {
+			l.settle(j, cancelled)
+			continue
+		}
+		j.flight.reserved = false // from here on the slot is the transfer's
+		calls = append(calls, legwork{j, j.src, j.flight.slot})
+	}
+	m.copyBlocks(l, calls, m.gpu)
+	for _, c := range calls {
+		l.settle(c.job, m.land(c.job, m.gpu, c.dst, c.src.block))
+	}
+}
+
+// legwork is one block of a call between memories.
+type legwork struct {
+	job *job
+	src *Lease
+	dst policy.Slot
+}
+
+func (m *Manager) copyBlocks(l *link, calls []legwork, to *Pool) {
+	if len(calls) == 0 {
+		return
+	}
+	_ = l.timed(len(calls), func() error {
+		for _, c := range calls {
+			copy(to.mem.Slot(int(c.dst)), c.src.Bytes())
+		}
+		return nil
+	})
 }
 
 // land commits a slot that a transfer has filled.

@@ -50,7 +50,8 @@ type OnboardResult struct {
 }
 
 // Onboarding is an OnboardRequest under way or, once Done is closed, holding
-// the blocks it brought.
+// the blocks it brought. It has no goroutine: it moves on when a block lands,
+// when one is missed and when its context ends.
 type Onboarding struct {
 	m        *Manager
 	req      OnboardRequest
@@ -60,10 +61,14 @@ type Onboarding struct {
 	started  time.Time
 	cancel   context.CancelFunc
 	done     chan struct{}
-	arrivals chan arrival // one place per block in the window
 
 	// Guarded by Manager.mu.
 	seats     []*passenger // by block, nil when none
+	landed    []arrival    // by block
+	next, end int          // blocks from next on were not asked for, those from end on are given up
+	moving    int          // were asked for and have not landed
+	advancing bool
+	unwatch   func() bool // of the context
 	result    OnboardResult
 	leases    []*Lease
 	finished  bool
@@ -71,8 +76,8 @@ type Onboarding struct {
 	holdUntil time.Time
 }
 
+// arrival is how a block came out.
 type arrival struct {
-	block int
 	lease *Lease // nil: missed
 	from  kv.Tier
 	asked time.Time
@@ -93,9 +98,10 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 	if r.Hold == 0 {
 		r.Hold = defaultHold
 	}
+	n := len(r.Blocks)
 	o := &Onboarding{
 		m: m, req: r, target: kv.CPU, priority: policy.Demand, started: m.now(),
-		done: make(chan struct{}), seats: make([]*passenger, len(r.Blocks)),
+		done: make(chan struct{}), seats: make([]*passenger, n), landed: make([]arrival, n), end: n,
 	}
 	if m.gpu != nil {
 		o.target = kv.GPU
@@ -107,7 +113,6 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 	if m.cpu != nil {
 		o.window = min(o.window, max(1, m.cpu.Capacity()/2))
 	}
-	o.arrivals = make(chan arrival, o.window)
 	if r, ok := m.settled.results[r.ID]; ok {
 		o.result, o.finished = r, true
 		close(o.done)
@@ -130,7 +135,16 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 		ctx, cancel = context.WithTimeout(ctx, r.Deadline.Sub(o.started))
 	}
 	o.cancel = cancel
-	m.wg.Go(func() { o.run(ctx) })
+	if ctx.Err() != nil {
+		o.end = 0
+	}
+	o.unwatch = context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		o.endAt(0)
+		o.advance()
+	})
+	o.advance()
 	return o
 }
 
@@ -157,11 +171,12 @@ func (o *Onboarding) abandon() {
 	if o.finished {
 		o.letGo()
 	} else {
-		o.cancel()
+		o.endAt(0)
+		o.advance()
 	}
 }
 
-// letGo ends the leases of a finished onboarding. mu is held.
+// letGo ends the leases of a finished onboarding.
 func (o *Onboarding) letGo() {
 	for _, l := range o.leases {
 		l.release()
@@ -173,79 +188,74 @@ func (o *Onboarding) letGo() {
 	}
 }
 
-// run keeps a window of blocks moving until all have landed, one is missed, or
-// ctx ends. Blocks land in any order; only the leading ones count.
-func (o *Onboarding) run(ctx context.Context) {
-	defer o.cancel()
-	n := len(o.req.Blocks)
-	landed := make([]arrival, n)
-	moving, next, end := 0, 0, n // end: blocks from here on are given up
-	for {
-		if ctx.Err() != nil {
-			end = 0
-		}
-		for ; next < end && moving < o.window; next++ {
-			o.ask(next)
-			moving++
-		}
-		if moving == 0 || end == 0 {
-			break
-		}
-		select {
-		case a := <-o.arrivals:
-			moving--
-			landed[a.block] = a
-			if a.lease == nil {
-				end = min(end, a.block)
-				o.giveUp(end)
-			}
-		case <-ctx.Done():
-		}
+// The methods below are called with mu held.
+
+// advance keeps a window of blocks moving until all have landed, one is missed,
+// or the context ends. Blocks land in any order; only the leading ones count.
+func (o *Onboarding) advance() {
+	if o.advancing || o.finished {
+		return
 	}
-	o.giveUp(0)
-	for ; moving > 0; moving-- {
-		a := <-o.arrivals
-		landed[a.block] = a
+	o.advancing = true // ask may bring a block at once, and arrive calls advance
+	for o.next < o.end && o.moving < o.window {
+		o.moving++
+		o.next++
+		o.ask(o.next - 1)
 	}
-	o.finish(landed)
+	o.advancing = false
+	if o.moving == 0 {
+		o.finish()
+	}
 }
 
 // ask starts to bring one block up.
 func (o *Onboarding) ask(i int) {
 	m := o.m
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	b, pool, asked := o.req.Blocks[i], m.poolOf(o.target), m.now()
 	if s, ok := pool.table.Find(b.Hash); ok && (o.target == kv.GPU || pool.advertise) {
 		pool.table.Hit(s)
 		m.tiers[o.target].hits++
-		o.arrivals <- arrival{i, pool.lease(s), o.target, asked, asked}
+		o.arrive(i, arrival{pool.lease(s), o.target, asked, asked})
 		return
 	}
 	m.tiers[o.target].misses++
-	o.seats[i] = m.fetch(b, o.target, o.priority, func(l *Lease, from kv.Tier) {
-		o.arrivals <- arrival{i, l, from, asked, m.now()}
+	p := m.fetch(b, o.target, o.priority, func(l *Lease, from kv.Tier) {
+		o.arrive(i, arrival{l, from, asked, m.now()})
 	})
+	if !p.flight.over {
+		o.seats[i] = p
+	}
 }
 
-// giveUp leaves the flights of all blocks from the given one on. Those that
-// have not landed arrive as missed.
-func (o *Onboarding) giveUp(from int) {
-	o.m.mu.Lock()
-	defer o.m.mu.Unlock()
-	for i := from; i < len(o.seats); i++ {
+func (o *Onboarding) arrive(i int, a arrival) {
+	o.moving--
+	o.landed[i], o.seats[i] = a, nil
+	if a.lease == nil {
+		o.endAt(i)
+	}
+	o.advance()
+}
+
+// endAt gives up the blocks from the given one on. Those that have not landed
+// arrive as missed.
+func (o *Onboarding) endAt(end int) {
+	if end >= o.end || o.finished {
+		return
+	}
+	o.end = end
+	for i := end; i < o.next; i++ {
 		if p := o.seats[i]; p != nil && p.leave() {
-			o.arrivals <- arrival{block: i}
+			o.seats[i] = nil
+			o.moving--
 		}
-		o.seats[i] = nil
 	}
 }
 
 // finish keeps the leases of the leading blocks and lets the others go.
-func (o *Onboarding) finish(landed []arrival) {
-	m := o.m
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (o *Onboarding) finish() {
+	m, landed := o.m, o.landed
+	o.unwatch()
+	o.cancel()
 	now := m.now()
 	r := &o.result
 	lead := 0
@@ -274,6 +284,7 @@ func (o *Onboarding) finish(landed []arrival) {
 	r.Elapsed = now.Sub(o.started)
 	o.finished = true
 	o.holdUntil = now.Add(o.req.Hold)
+	o.seats, o.landed = nil, nil
 	close(o.done)
 	if o.released {
 		o.letGo()

@@ -39,7 +39,7 @@ func onDisk(t *testing.T, change func(*Config), prompts ...[]kv.Block) (*Manager
 	t.Helper()
 	c := testConfig()
 	c.GPUBlocks = 16
-	c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 100*testStride}
+	c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 100*testStride}
 	filler, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +55,8 @@ func onDisk(t *testing.T, change func(*Config), prompts ...[]kv.Block) (*Manager
 		change(&c)
 	}
 	m := open(t, c)
-	g := &gate{diskStore: m.disk.store, passed: make(chan struct{})}
-	m.disk.store = g
+	g := &gate{passed: make(chan struct{})}
+	wrapDisk(m, func(s diskStore) diskStore { g.diskStore = s; return g })
 	t.Cleanup(func() { // before the manager closes
 		select {
 		case <-g.passed:
@@ -163,7 +163,7 @@ func TestCancelCallsOffWhatNobodyElseWants(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a := m.Onboard(ctx, OnboardRequest{Blocks: bs})
 	b := m.Onboard(t.Context(), OnboardRequest{Blocks: bs[:2]})
-	eventually(t, "all disk readers are busy", func() bool { return g.waiting() == diskReaders })
+	eventually(t, "all disk readers are busy", func() bool { return g.waiting() == diskWorkers })
 	eventually(t, "both wait for the first blocks", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -180,7 +180,7 @@ func TestCancelCallsOffWhatNobodyElseWants(t *testing.T) {
 	}
 	settle(t, m)
 	up := linkStats(t, m, kv.Disk, kv.CPU)
-	if up.Cancelled == 0 || g.waiting() > diskReaders {
+	if up.Cancelled == 0 || g.waiting() > diskWorkers {
 		t.Fatalf("%d loads called off, %d reads", up.Cancelled, g.waiting())
 	}
 	a.Release()
@@ -196,7 +196,7 @@ func TestDemandOvertakesPrefetch(t *testing.T) {
 	early, late := prompt(1, 12), prompt(2, 4)
 	m, g := onDisk(t, nil, early, late)
 	p := m.Onboard(t.Context(), OnboardRequest{Blocks: early, Prefetch: true})
-	eventually(t, "the prefetch has taken the readers", func() bool { return g.waiting() == diskReaders })
+	eventually(t, "the prefetch has taken the readers", func() bool { return g.waiting() == diskWorkers })
 	d := m.Onboard(t.Context(), OnboardRequest{Blocks: late})
 	eventually(t, "the demand is queued", func() bool {
 		m.mu.Lock()
@@ -268,7 +268,7 @@ func TestAFullGPUPoolIsAMiss(t *testing.T) {
 func TestOffloadNeverMakesTheEngineWait(t *testing.T) {
 	m, g := onDisk(t, func(c *Config) { c.CPUBytes = 4 * testStride })
 	slow := &slowWriter{diskStore: g.diskStore, passed: make(chan struct{})}
-	m.disk.store = slow
+	wrapDisk(m, func(diskStore) diskStore { return slow })
 	pass := sync.OnceFunc(func() { close(slow.passed) })
 	t.Cleanup(pass) // before the manager closes
 	for id := range 200 {

@@ -41,12 +41,12 @@ type Lease struct {
 	done  bool
 }
 
-func newPool(m *Manager, tier kv.Tier, slots int, advertise bool) (*Pool, error) {
+func newPool(m *Manager, tier kv.Tier, slots int, advertise bool, c Config) (*Pool, error) {
 	mem, err := host.Map(slots, m.blockBytes)
 	if err != nil {
 		return nil, err
 	}
-	return &Pool{m: m, tier: tier, mem: mem, table: policy.NewTable(policy.LRU, slots), advertise: advertise}, nil
+	return &Pool{m: m, tier: tier, mem: mem, table: policy.NewTable(c.eviction(), slots), advertise: advertise}, nil
 }
 
 // Capacity is the number of slots.

@@ -103,7 +103,7 @@ func TestRandomLives(t *testing.T) {
 		x.c.Layout.Model = "lives " + string(rune('a'+cpu))
 		x.c.GPUBlocks = 16
 		x.c.CPUBytes = cpu * testStride
-		x.c.Disk = DiskConfig{Path: t.TempDir(), Bytes: 4096 + 30*testStride}
+		x.c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 30*testStride}
 		x.c.Redis.URL = srv.URL()
 		for range 3 {
 			x.live(400)
@@ -159,10 +159,10 @@ func (x *run) live(steps int) {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	m.disk.store = faultyDisk{m.disk.store, x.faults}
+	wrapDisk(m, func(s diskStore) diskStore { return faultyDisk{s, x.faults} })
 	m.redis.store = faultyShared{m.redis.store, x.faults}
-	for _, b := range []*policy.Breaker{&m.disk.breaker, &m.redis.breaker} {
-		b.Wait, b.MaxWait = time.Millisecond, 5*time.Millisecond
+	for _, h := range []*health{&m.disk.devices[0].sides[reading], &m.disk.devices[0].sides[writing], &m.redis.health} {
+		h.Wait, h.MaxWait = time.Millisecond, 5*time.Millisecond
 	}
 	x.m = m
 	x.mirror = mirror{}
@@ -250,7 +250,7 @@ func (x *run) step() {
 }
 
 func (x *run) damageSlab() {
-	f, err := os.OpenFile(filepath.Join(x.c.Disk.Path, "slab"), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(x.c.Disk.Paths[0], "slab"), os.O_RDWR, 0)
 	if err != nil {
 		x.t.Fatal(err)
 	}

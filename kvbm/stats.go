@@ -34,7 +34,7 @@ type TierStats struct {
 }
 
 // LinkStats is one direction between two tiers. Law 6: Offered = Blocks +
-// Present + Missed + Cancelled + Dropped + Errors + Queued.
+// Present + Missed + Cancelled + Dropped + Declined + Errors + Queued.
 type LinkStats struct {
 	From      kv.Tier `json:"from"`
 	To        kv.Tier `json:"to"`
@@ -45,6 +45,7 @@ type LinkStats struct {
 	Missed    uint64  `json:"missed"`    // not in the source after all, or no room
 	Cancelled uint64  `json:"cancelled"` // no longer wanted
 	Dropped   uint64  `json:"dropped"`   // offloads without room, source or a working store
+	Declined  uint64  `json:"declined"`  // offloads that the write budget spared
 	Errors    uint64  `json:"errors"`    // I/O errors and checksums that did not match
 	Queued    int     `json:"queued"`    // waiting or moving now
 	// QueuedBytes wait or move now.
@@ -86,13 +87,16 @@ func (m *Manager) Stats() Stats {
 }
 
 func (l *link) stats() LinkStats {
-	queued := l.queue.Len() + l.running
+	queued := l.queue.Len()
+	for _, n := range l.running {
+		queued += n
+	}
 	return LinkStats{
 		From: l.from, To: l.to,
 		Offered: l.offered, Blocks: l.ended[moved], Bytes: l.bytes, Present: l.ended[present],
-		Missed: l.ended[missed], Cancelled: l.ended[cancelled], Dropped: l.ended[dropped], Errors: l.ended[failed],
+		Missed: l.ended[missed], Cancelled: l.ended[cancelled], Dropped: l.ended[dropped], Declined: l.ended[declined], Errors: l.ended[failed],
 		Queued: queued, QueuedBytes: int64(queued) * int64(l.m.blockBytes),
 		BytesPerSecond: l.rate.BytesPerSecond(), Latency: l.rate.Latency(),
-		Up: l.breaker == nil || l.breaker.Closed(),
+		Up: l.store == nil || l.store.up(),
 	}
 }

@@ -64,7 +64,7 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 	giveWay()
 	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Log: log}
 	if d := cfg.Tiers.Disk; d != nil {
-		tiers.Disk = kvbm.DiskConfig{Path: filepath.Join(d.Path, cfg.Agent.ID), Bytes: int64(d.Size)}
+		tiers.Disk = kvbm.DiskConfig{Paths: []string{filepath.Join(d.Path, cfg.Agent.ID)}, Bytes: int64(d.Size)}
 	}
 	if r := cfg.Tiers.Redis; r != nil {
 		tiers.Redis = kvbm.RedisConfig{URL: r.URL, TTL: time.Duration(r.TTL)}

@@ -50,6 +50,17 @@ func CheckSize(bytes int64, blockBytes int) error {
 	return nil
 }
 
+// Capacity is how many blocks a slab of the given size holds.
+func Capacity(bytes int64, blockBytes int) int {
+	return int((bytes - slotsAt) / int64(host.Stride(blockBytes)))
+}
+
+// MayPass reports whether an error of Open is a state of the disk, which may
+// pass, and not a mistake in the settings.
+func MayPass(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
 // Store is an open slab.
 type Store struct {
 	log        *slog.Logger
@@ -59,6 +70,7 @@ type Store struct {
 	blockBytes int
 	stride     int
 	capacity   int
+	skipped    int
 	journal    journal
 	prewrite   prewriter
 	cancel     context.CancelFunc
@@ -81,7 +93,7 @@ func Open(o Options) (*Store, []policy.Held, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	stride := host.Stride(o.BlockBytes)
-	s := &Store{log: o.Log, blockBytes: o.BlockBytes, stride: stride, capacity: int((o.Bytes - slotsAt) / int64(stride))}
+	s := &Store{log: o.Log, blockBytes: o.BlockBytes, stride: stride, capacity: Capacity(o.Bytes, o.BlockBytes)}
 	if err := s.open(o); err != nil {
 		return nil, nil, errors.Join(err, s.closeFiles())
 	}
@@ -196,6 +208,7 @@ func (s *Store) recover() error {
 	j.f, j.head, j.seed, j.off = j.wrap("journal", raw), head, head.seed(), got.size
 	j.live, j.lastSeq = got.live, got.lastSeq
 	j.limit = headerBytes + recordBytes*max(4*int64(s.capacity), 4096)
+	s.skipped = got.skipped
 	if got.skipped > 0 {
 		s.log.Warn("journal records were skipped", "path", j.dir, "records", got.skipped)
 		return j.checkpoint()
@@ -205,6 +218,10 @@ func (s *Store) recover() error {
 
 // Capacity is the number of slots.
 func (s *Store) Capacity() int { return s.capacity }
+
+// Skipped is how many records of the journal did not check when the slab was
+// opened. Each is at worst a block that is missed.
+func (s *Store) Skipped() int { return s.skipped }
 
 // Direct reports whether the slab is read and written with O_DIRECT.
 func (s *Store) Direct() bool { return s.direct }

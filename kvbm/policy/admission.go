@@ -53,6 +53,9 @@ func (a *Admission) Admit(h kv.Hash, bytes int, now time.Time) bool {
 	return false
 }
 
+// TurnedAway reports whether the block was offered once and not written.
+func (a *Admission) TurnedAway(h kv.Hash) bool { return a.once.has(h) }
+
 // Left is how many bytes may be written now; -1 without a limit.
 func (a *Admission) Left(now time.Time) int64 {
 	if a.perSecond == 0 {

@@ -42,6 +42,9 @@ func (b *Breaker) Success() { b.failures, b.wait, b.probing = 0, 0, false }
 // Unknown reports that the caller gave up before the store could answer.
 func (b *Breaker) Unknown() { b.probing = false }
 
+// Trip opens the breaker: that the store does not work is known without trying.
+func (b *Breaker) Trip(now time.Time) { b.wait, b.until = b.Wait, now.Add(b.Wait) }
+
 // Failure reports an error. It returns true when it opened the breaker, which
 // is worth a line in the log.
 func (b *Breaker) Failure(now time.Time) (opened bool) {

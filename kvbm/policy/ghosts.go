@@ -14,6 +14,11 @@ type ghosts struct {
 
 func (g *ghosts) len() int { return len(g.byHash) }
 
+func (g *ghosts) has(h kv.Hash) bool {
+	_, ok := g.byHash[h]
+	return ok
+}
+
 func (g *ghosts) add(h kv.Hash) {
 	if g.byHash == nil {
 		g.byHash = make(map[kv.Hash]*list.Element)

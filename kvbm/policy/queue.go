@@ -21,6 +21,9 @@ type Item[T any] struct {
 	prev, next *Item[T]
 }
 
+// Priority is the item's, since it was pushed or promoted.
+func (it *Item[T]) Priority() Priority { return it.priority }
+
 // Queue holds the transfers that wait for one link: first by priority, then in
 // the order of arrival. Offloads are bounded in bytes, because nobody waits for
 // them and they arrive as fast as the engine computes; demand loads are bounded
@@ -29,7 +32,7 @@ type Queue[T any] struct {
 	lanes  [numPriorities]struct{ head, tail *Item[T] }
 	budget int64
 	bytes  [numPriorities]int64
-	n      int
+	n      [numPriorities]int
 }
 
 // NewQueue is a queue for at most budget bytes of offloads.
@@ -50,19 +53,17 @@ func (q *Queue[T]) Push(it *Item[T], p Priority) bool {
 	}
 	lane.tail = it
 	q.bytes[p] += it.Bytes
-	q.n++
+	q.n[p]++
 	return true
 }
 
 // Pop takes the most urgent item.
 func (q *Queue[T]) Pop() (*Item[T], bool) {
-	for p := range q.lanes {
-		if it := q.lanes[p].head; it != nil {
-			q.Remove(it)
-			return it, true
-		}
+	it, ok := q.Next()
+	if ok {
+		q.Remove(it)
 	}
-	return nil, false
+	return it, ok
 }
 
 // Remove takes an item out; false when it is not queued (any more).
@@ -83,7 +84,7 @@ func (q *Queue[T]) Remove(it *Item[T]) bool {
 	}
 	it.prev, it.next, it.queued = nil, nil, false
 	q.bytes[it.priority] -= it.Bytes
-	q.n--
+	q.n[it.priority]--
 	return true
 }
 
@@ -95,8 +96,26 @@ func (q *Queue[T]) Promote(it *Item[T], p Priority) {
 	}
 }
 
+// Next is the item that Pop would take.
+func (q *Queue[T]) Next() (*Item[T], bool) {
+	for p := range q.lanes {
+		if it := q.lanes[p].head; it != nil {
+			return it, true
+		}
+	}
+	return nil, false
+}
+
 // Len is the number of items.
-func (q *Queue[T]) Len() int { return q.n }
+func (q *Queue[T]) Len() (sum int) {
+	for _, n := range q.n {
+		sum += n
+	}
+	return sum
+}
+
+// Waiting is the number of items of one priority.
+func (q *Queue[T]) Waiting(p Priority) int { return q.n[p] }
 
 // Bytes is the sum of the items' bytes.
 func (q *Queue[T]) Bytes() (sum int64) {

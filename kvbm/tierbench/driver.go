@@ -41,7 +41,7 @@ func newDriver(ctx context.Context, tier kv.Tier, blocks int, o Options, dir str
 	case kv.CPU:
 		c.CPUBytes = int64(blocks) * stride
 	case kv.Disk:
-		c.Disk = kvbm.DiskConfig{Path: dir, Bytes: host.Align + int64(blocks)*stride}
+		c.Disk = kvbm.DiskConfig{Paths: []string{dir}, Bytes: host.Align + int64(blocks)*stride}
 	case kv.Redis:
 		opts, err := redis.ParseURL(o.RedisURL)
 		if err != nil {

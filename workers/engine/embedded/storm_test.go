@@ -143,7 +143,7 @@ func (e *testEngine) storm(rng *rand.Rand, client, rounds int, openings [][]uint
 func TestLawsHoldInAStorm(t *testing.T) {
 	e := start(t, func(c *Config) {
 		c.GPUBlocks, c.MaxSeqs, c.ChunkTokens = 40, 8, 64
-		c.Tiers = kvbm.Config{CPUBytes: 2 << 20, Disk: kvbm.DiskConfig{Path: t.TempDir(), Bytes: 16 << 20}}
+		c.Tiers = kvbm.Config{CPUBytes: 2 << 20, Disk: kvbm.DiskConfig{Paths: []string{t.TempDir()}, Bytes: 16 << 20}}
 	})
 	x, reader := follow(t, e)
 	rng := seeded(t)

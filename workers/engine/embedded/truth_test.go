@@ -66,8 +66,8 @@ func TestGreedyIsTheSameComputedReusedAndRestored(t *testing.T) {
 	})
 	for name, tiers := range map[string]kvbm.Config{
 		"from cpu":                    {CPUBytes: 64 << 20},
-		"from disk":                   {Disk: kvbm.DiskConfig{Path: t.TempDir(), Bytes: 64 << 20}},
-		"from disk through small cpu": {CPUBytes: 800 << 10, Disk: kvbm.DiskConfig{Path: t.TempDir(), Bytes: 64 << 20}},
+		"from disk":                   {Disk: kvbm.DiskConfig{Paths: []string{t.TempDir()}, Bytes: 64 << 20}},
+		"from disk through small cpu": {CPUBytes: 800 << 10, Disk: kvbm.DiskConfig{Paths: []string{t.TempDir()}, Bytes: 64 << 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := start(t, func(c *Config) { c.GPUBlocks, c.Tiers = 24, tiers })

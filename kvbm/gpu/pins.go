@@ -1,0 +1,122 @@
+package gpu
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/kvasir-ai/kvasir/cuda"
+)
+
+// pinBytes is what is pinned at a time: a load that comes before its slot is
+// pinned waits for no more than that.
+const pinBytes = 32 << 20
+
+// pins is the host memory that the copy engines may reach.
+type pins struct {
+	mu      sync.Mutex
+	ctx     *cuda.Context
+	regions atomic.Pointer[[]*region]
+	stop    atomic.Bool
+	wg      sync.WaitGroup
+}
+
+// region is memory that is pinned chunk by chunk.
+type region struct {
+	mem    []byte
+	chunk  int
+	pinned []atomic.Bool
+}
+
+// Pin makes memory usable for transfers. It begins to pin it in the background
+// and returns at once; a transfer that comes earlier pins what it needs. No slot
+// lies across two chunks, because a copy may not. The memory must stay mapped
+// until Close.
+func (d *Device) Pin(mem []byte, slotBytes int) {
+	p := &d.pins
+	chunk := max(1, pinBytes/slotBytes) * slotBytes
+	r := &region{mem: mem, chunk: chunk, pinned: make([]atomic.Bool, (len(mem)+chunk-1)/chunk)}
+	p.mu.Lock()
+	var all []*region
+	if old := p.regions.Load(); old != nil {
+		all = append(all, *old...)
+	}
+	all = append(all, r)
+	p.regions.Store(&all)
+	p.mu.Unlock()
+	p.wg.Go(func() {
+		for i := range r.pinned {
+			if p.stop.Load() {
+				return
+			}
+			if err := p.pin(r, i); err != nil {
+				d.log.Warn("host memory cannot be pinned; transfers will try again (is the locked-memory limit high enough? ulimit -l unlimited)",
+					"gpu", d.ordinal, "err", err)
+				return
+			}
+		}
+	})
+}
+
+func (r *region) at(i int) []byte { return r.mem[i*r.chunk : min((i+1)*r.chunk, len(r.mem))] }
+
+func (p *pins) pin(r *region, i int) error {
+	if r.pinned[i].Load() {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.pinned[i].Load() {
+		return nil
+	}
+	if err := p.ctx.Register(r.at(i)); err != nil {
+		return err
+	}
+	r.pinned[i].Store(true)
+	return nil
+}
+
+// ensure pins the memory that b lies in.
+func (p *pins) ensure(b []byte) error {
+	if all := p.regions.Load(); all != nil {
+		at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+		for _, r := range *all {
+			from := at - uintptr(unsafe.Pointer(unsafe.SliceData(r.mem)))
+			if from < uintptr(len(r.mem)) {
+				return p.pin(r, int(from)/r.chunk)
+			}
+		}
+	}
+	return fmt.Errorf("gpu: the slot of %d bytes is in no memory that Pin was called with", len(b))
+}
+
+// use pins in the given context from now on.
+func (p *pins) use(ctx *cuda.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ctx = ctx
+}
+
+// forget unpins everything, as far as that goes.
+func (p *pins) forget() (errs []error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if all := p.regions.Load(); all != nil {
+		for _, r := range *all {
+			for i := range r.pinned {
+				if r.pinned[i].Swap(false) {
+					errs = append(errs, p.ctx.Unregister(r.at(i)))
+				}
+			}
+		}
+	}
+	return errs
+}
+
+func (p *pins) close() error {
+	p.stop.Store(true)
+	p.wg.Wait()
+	return errors.Join(p.forget()...)
+}
