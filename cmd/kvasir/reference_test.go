@@ -155,7 +155,7 @@ func metricsPage(t *testing.T) string {
 			if m == nil {
 				t.Fatalf("cannot read %s", d)
 			}
-			if strings.HasPrefix(m[1], "kvasir_") {
+			if strings.HasPrefix(m[1], "kvasir_") || strings.HasPrefix(m[1], "kvbm_") {
 				rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", m[1], m[3], strings.ReplaceAll(m[2], `\"`, `"`)))
 			}
 		}
@@ -182,7 +182,7 @@ func gatewayRegistry(t *testing.T) *prometheus.Registry {
 
 func agentRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(agent.Collector{})
+	reg.MustRegister(agent.Collector{}, agent.KVBMNames{})
 	return reg
 }
 

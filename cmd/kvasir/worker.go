@@ -100,7 +100,8 @@ func serveMetrics(addr string, n *node, log *slog.Logger) (stop func(), err erro
 	}
 	reg := newRegistry()
 	if n.engine != nil {
-		reg.MustRegister(agent.Collector{Manager: n.engine.Manager()})
+		m := n.engine.Manager()
+		reg.MustRegister(agent.Collector{Manager: m}, agent.KVBMNames{Manager: m, BlockTokens: n.info.BlockSize})
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

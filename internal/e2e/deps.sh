@@ -28,6 +28,7 @@ apt() { # apt COMMAND PACKAGE
 
 apt redis-server redis-server || lack redis-server "the Redis tier against a real server"
 apt etcd etcd-server || lack etcd "discovery against a real etcd"
+apt prometheus prometheus || lack prometheus "the boards' queries and the alerts"
 
 openai_python=openai==3.54.0
 venv="$cache/venv"
