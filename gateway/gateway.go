@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -24,10 +25,12 @@ type Gateway struct {
 	records   *records
 	metrics   *metrics
 
-	// placing guards the router's state: policy, calibration, ledger and loads.
+	// placing guards the router's state: policy, calibration, ledger, loads and
+	// what seats keep.
 	placing sync.Mutex
 	ledger  *router.Ledger
 	loads   *router.Loads
+	roster  atomic.Pointer[roster] // changed under placing
 }
 
 // New makes a gateway. It loads the configured tokenizers and starts nothing.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,13 +71,13 @@ func (x *exchange) place() (*placement, *booking, error) {
 	defer span.End()
 	var p *placement
 	var b *booking
-	d := x.decide(ready, func(d *router.Decision, now time.Time) {
-		p = &placement{worker: ready[d.Chosen], estimate: d.Estimates[d.Chosen], plan: x.prompt.tokens != nil && !x.prompt.batch}
+	x.decide(ready, g.c.Policy, func(d *router.Decision, chosen *router.Candidate, now time.Time) {
+		p = &placement{worker: ready[d.Chosen].worker, estimate: d.Estimates[d.Chosen], plan: x.prompt.tokens != nil && !x.prompt.batch}
 		p.idle = p.estimate.QueueMS == 0
-		b = g.bookLocked(x.id, p, now)
+		b = g.bookLocked(x.id, p, chosen, now)
 	})
-	span.SetAttributes(decisionAttributes(&d)...)
-	g.metrics.decisions.WithLabelValues(x.q.model, string(d.Worker()), d.Policy).Inc()
+	span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
+	g.metrics.decisions.WithLabelValues(x.q.model, string(p.estimate.Worker), g.c.Policy.Name()).Inc()
 	if !x.q.stream {
 		b.assumeFirstToken(p.estimate.TTFTMS)
 	}
@@ -85,86 +86,89 @@ func (x *exchange) place() (*placement, *booking, error) {
 
 // candidates are the workers to choose from: ready, untried, and with a context
 // that holds the prompt.
-func (x *exchange) candidates() ([]*workers.Worker, error) {
-	ready := x.g.serving(x.q.model, x.tried)
-	if len(ready) == 0 {
-		return nil, x.g.noWorker(x.q.model)
-	}
-	longest, fit := 0, ready[:0]
-	for _, w := range ready {
-		n := x.g.contexts.of(x.ctx, w)
+func (x *exchange) candidates() ([]*seat, error) {
+	seats := x.g.seats()
+	longest, anyone, fit := 0, false, make([]*seat, 0, len(seats))
+	for _, s := range seats {
+		if info := s.worker.Known(); info.Model != x.q.model || info.Role != kv.Aggregated || !s.worker.Ready() || x.tried[s.id] {
+			continue
+		}
+		anyone = true
+		n := s.longest(x.ctx, x.g.contexts)
 		longest = max(longest, n)
 		if n == 0 || len(x.prompt.tokens) <= n {
-			fit = append(fit, w)
+			fit = append(fit, s)
 		}
 	}
-	if len(fit) == 0 {
-		param := "messages"
-		if x.endpoint == endpointCompletion {
-			param = "prompt"
-		}
-		return nil, fail(CodeContextLength, param, "the prompt has %d tokens; the model's context is %d tokens", len(x.prompt.tokens), longest)
+	if len(fit) > 0 {
+		return fit, nil
 	}
-	return fit, nil
+	if !anyone {
+		return nil, x.g.noWorker(x.q.model)
+	}
+	param := "messages"
+	if x.endpoint == endpointCompletion {
+		param = "prompt"
+	}
+	return nil, fail(CodeContextLength, param, "the prompt has %d tokens; the model's context is %d tokens", len(x.prompt.tokens), longest)
 }
 
-// matchesPool keeps the index's answers: they hold spans until the decision is
+// workspace is the memory of a decision. It is good until the decision is
 // recorded.
-var matchesPool = sync.Pool{New: func() any { return new(prefixindex.Matches) }}
+type workspace struct {
+	matches    prefixindex.Matches
+	candidates []router.Candidate
+	peers      router.Peers
+	decision   router.Decision
+}
 
-// decide prices the workers, lets the policy choose, calls chosen, if any,
-// before another decision can be made, and records it all.
-func (x *exchange) decide(ready []*workers.Worker, chosen func(*router.Decision, time.Time)) router.Decision {
+var workspaces = sync.Pool{New: func() any { return new(workspace) }}
+
+// decide prices the workers, lets the policy choose, calls book, if any, before
+// another decision can be made, and records it all.
+func (x *exchange) decide(ready []*seat, policy router.Policy, book func(*router.Decision, *router.Candidate, time.Time)) {
 	g := x.g
 	began := g.c.Now()
-	blockSize := ready[0].Info().BlockSize
+	blockSize := ready[0].worker.Known().BlockSize
 	x.prompt.chain(x.q.model, x.q.salt, blockSize)
-	m := matchesPool.Get().(*prefixindex.Matches)
-	defer matchesPool.Put(m)
-	g.c.Index.Match(m, x.prompt.hashes)
-
-	candidates := make([]router.Candidate, len(ready))
-	for i, w := range ready {
-		info := w.Info()
-		candidates[i].Worker = info.ID
-		if info.BlockSize == blockSize { // else its blocks are others than those hashed
-			candidates[i].Spans = m.Spans(info.ID)
-		}
-	}
+	ws := workspaces.Get().(*workspace)
+	defer workspaces.Put(ws)
+	g.c.Index.Match(&ws.matches, x.prompt.hashes)
 	req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: blockSize, MaxTokens: x.q.maxTokens}
-	d := g.choose(req, ready, candidates, chosen)
+	g.choose(ws, &req, ready, policy, book)
 	g.metrics.decide.Observe(g.c.Now().Sub(began).Seconds())
-	x.entry.update(func(r *Record) {
-		r.BlockSize = blockSize
-		r.Policy, r.Seed, r.Why, r.Chosen = d.Policy, d.Seed, d.Why, d.Worker()
-		r.Candidates = make([]Candidate, len(candidates))
-		for i := range candidates {
-			r.Candidates[i] = candidate(&candidates[i], d.Estimates[i])
-		}
-		predicted := r.winner().TTFTMS
-		r.PredictedTTFTMS = &predicted
-	})
-	return d
+	whole := g.records.whole(len(ready))
+	x.entry.update(func(r *Record) { r.decided(&req, ws.candidates, &ws.decision, whole) })
 }
 
 // choose is the part of a decision that must see those before it: it reads
 // loads and rates, decides and books under one lock.
-func (g *Gateway) choose(req router.Request, ready []*workers.Worker, cs []router.Candidate, chosen func(*router.Decision, time.Time)) router.Decision {
+func (g *Gateway) choose(ws *workspace, req *router.Request, ready []*seat, policy router.Policy, book func(*router.Decision, *router.Candidate, time.Time)) {
+	ws.candidates = slices.Grow(ws.candidates[:0], len(ready))[:len(ready)]
 	g.placing.Lock()
 	defer g.placing.Unlock()
 	g.forgetLeftLocked()
 	req.Now = g.c.Now()
-	for i, w := range ready {
-		stats := w.Stats()
-		g.learnLinksLocked(cs[i].Worker, &stats)
-		cs[i].Rates = g.c.Calibration.Rates(cs[i].Worker)
-		cs[i].Load = g.loads.Of(cs[i].Worker, reportOf(&stats), &cs[i].Rates, g.ledger, req.Now)
+	peering := 0
+	for i, s := range ready {
+		c, info := &ws.candidates[i], s.worker.Known()
+		c.Worker, c.Role, c.Spans = s.id, info.Role, nil
+		s.fillLocked(c, g.loads, req.Now)
+		if info.BlockSize == req.BlockSize { // else its blocks are others than those hashed
+			c.Spans = ws.matches.Spans(s.id)
+		}
+		if c.Rates.Links[kv.Peer].BytesPerMS > 0 {
+			peering++
+		}
 	}
-	d := g.c.Policy.Decide(req, cs)
-	if chosen != nil {
-		chosen(&d, req.Now)
+	if peering > 1 {
+		ws.peers.Add(req, ws.candidates)
 	}
-	return d
+	d := &ws.decision
+	policy.DecideInto(d, req, ws.candidates)
+	if book != nil {
+		book(d, &ws.candidates[d.Chosen], req.Now)
+	}
 }
 
 // forgetLeftLocked drops what is known of workers that are long gone, once they
@@ -178,56 +182,17 @@ func (g *Gateway) forgetLeftLocked() {
 		gone := g.c.Fleet.Worker(id) == nil
 		if gone {
 			g.c.Calibration.Forget(id)
+			g.ledger.Forget(id)
 			g.contexts.forget(id)
 		}
 		return gone
 	})
 }
 
-// learnLinksLocked hands on what the worker measured of its links.
-func (g *Gateway) learnLinksLocked(id kv.WorkerID, s *workers.Stats) {
-	if s.BlockBytes > 0 {
-		g.c.Calibration.SetBlockBytes(id, s.BlockBytes)
-	}
-	for t := kv.CPU; t < kv.NumTiers; t++ {
-		if s.Links[t] != (workers.LinkStats{}) {
-			g.c.Calibration.SetLink(id, t, wayUp(s, t))
-		}
-	}
-}
-
-// wayUp is the way from tier t to the engine's memory. Blocks from below the
-// cpu tier take a second link from there, where there is one; the two work at
-// the same time, on different blocks, so the slower of them sets the pace.
-func wayUp(s *workers.Stats, t kv.Tier) router.Link {
-	l := s.Links[t]
-	way := router.Link{LatencyMS: milliseconds(l.Latency), BytesPerMS: speed(l, t) / 1000, QueuedBytes: l.QueuedBytes}
-	if last := s.Links[kv.CPU]; t > kv.CPU && last.Up {
-		way.LatencyMS += milliseconds(last.Latency)
-		way.BytesPerMS = min(way.BytesPerMS, speed(last, kv.CPU)/1000)
-	}
-	return way
-}
-
-// unmeasured are the links' bytes a second until their first transfer. They are
-// hopeful: a link that is believed to be slow would never be used, and so never
-// measured.
-var unmeasured = [kv.NumTiers]float64{kv.CPU: 8e9, kv.Disk: 1e9, kv.Redis: 0.5e9, kv.Peer: 1e9}
-
-// speed is a link's bytes a second; 0, unusable, when it is down.
-func speed(l workers.LinkStats, t kv.Tier) float64 {
-	switch {
-	case !l.Up:
-		return 0
-	case l.BytesPerSecond > 0:
-		return l.BytesPerSecond
-	}
-	return unmeasured[t]
-}
-
-func (g *Gateway) bookLocked(id string, p *placement, now time.Time) *booking {
+func (g *Gateway) bookLocked(id string, p *placement, chosen *router.Candidate, now time.Time) *booking {
 	w := p.worker.ID()
 	g.ledger.Add(id, w, p.estimate, now)
+	g.ledger.Account(w).Plan(&p.estimate, &chosen.Rates, now)
 	g.loads.Note(w, g.ledger, now)
 	return &booking{g: g, id: id, worker: w}
 }

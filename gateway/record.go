@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -28,9 +29,20 @@ type Record struct {
 	Seed   uint64      `json:"seed"`
 	Why    string      `json:"why,omitempty"`
 	Chosen kv.WorkerID `json:"chosen,omitempty"`
+	// Prefill is the worker of the first leg, if that is another.
+	Prefill kv.WorkerID `json:"chosen_prefill,omitempty"`
+	// RunnerUp would have been next.
+	RunnerUp kv.WorkerID `json:"runner_up,omitempty"`
+	// Asked is what the router was asked; nil before a decision.
+	Asked *router.Request `json:"asked,omitempty"`
+	// Cut is what the chosen worker's cut was better than.
+	Cut *CutChoice `json:"cut_choice,omitempty"`
 	// Candidates are all workers that could have served the request, chosen or
-	// not, of the last decision.
+	// not, of the last decision. Of decisions in large fleets that are not kept
+	// whole, they are the chosen one and the runner-up.
 	Candidates []Candidate `json:"candidates"`
+	// LeftOut is how many candidates were not kept.
+	LeftOut int `json:"candidates_left_out,omitempty"`
 	// Failed are the workers that were tried before the chosen one.
 	Failed []FailedAttempt `json:"failed_attempts,omitempty"`
 	// Onboard is what the chosen worker's agent made of the restore plan.
@@ -53,20 +65,31 @@ type Record struct {
 	Finish string `json:"finish_reason,omitempty"`
 }
 
-// Candidate is one worker as the router priced it: queue + restore + prefill =
-// ttft, and ttft + harm = score. The terms are rounded to microseconds before
-// they are added, so the printed sums hold.
+// CutChoice is what else the chosen worker could have done.
+type CutChoice struct {
+	// NothingMS is its TTFT if it computed the whole prompt, EverythingMS if it
+	// restored all HeldBlocks that it holds or can fetch.
+	NothingMS    float64 `json:"nothing_ttft_ms"`
+	EverythingMS float64 `json:"everything_ttft_ms"`
+	HeldBlocks   int     `json:"held_blocks"`
+}
+
+// Candidate is one worker as the router priced it: queue + restore + adapter +
+// prefill + transfer = ttft, and ttft + harm = score. The terms are rounded to
+// microseconds before they are added, so the printed sums hold. One with a split
+// is a decode worker with a prefill worker before it.
 type Candidate struct {
 	router.Estimate
-	// Inputs are what the prices follow from.
-	Inputs Inputs `json:"inputs"`
+	// Inputs are what the prices follow from; a split's are its two workers'.
+	Inputs Inputs `json:"inputs,omitzero"`
 }
 
 // Inputs is what the router was told about a candidate.
 type Inputs struct {
-	Held  []HeldRun    `json:"held"`
-	Load  router.Load  `json:"load"`
-	Rates router.Rates `json:"rates"`
+	Adapter router.Adapter `json:"adapter,omitzero"`
+	Held    []HeldRun      `json:"held"`
+	Load    router.Load    `json:"load"`
+	Rates   router.Rates   `json:"rates"`
 }
 
 // HeldRun is a run of leading blocks and the tiers that hold them.
@@ -112,18 +135,82 @@ func onboarded(planned int, r workers.OnboardResult, err error) *Onboarded {
 	return o
 }
 
-// candidate turns the router's estimate and its inputs into the record's form.
-func candidate(c *router.Candidate, e router.Estimate) Candidate {
-	for _, ms := range [...]*float64{&e.QueueMS, &e.RestoreMS, &e.PrefillMS, &e.HarmMS, &e.RestoreLinkMS} {
+// decided takes in a decision; whole says that all candidates are kept.
+func (r *Record) decided(req *router.Request, cs []router.Candidate, d *router.Decision, whole bool) {
+	asked := *req
+	r.Asked, r.BlockSize = &asked, req.BlockSize
+	r.Policy, r.Seed, r.Why, r.Chosen = d.Policy, d.Seed, d.Reason(), d.Worker()
+	next := d.RunnerUp()
+	keep := make([]int, 0, 4)
+	for _, i := range [...]int{d.Chosen, next} {
+		if i < 0 {
+			continue
+		}
+		keep = append(keep, i)
+		if s := d.Estimates[i].Split; s != nil {
+			keep = append(keep, s.Leg())
+		}
+	}
+	if leg := d.PrefillLeg(); leg != nil {
+		r.Prefill = leg.Worker
+	}
+	if next >= 0 {
+		r.RunnerUp = d.Estimates[next].Worker
+	}
+	slices.Sort(keep)
+	if keep = slices.Compact(keep); whole {
+		keep = keep[:0]
+		for i := range d.Estimates {
+			keep = append(keep, i)
+		}
+	}
+	r.Candidates = make([]Candidate, len(keep))
+	for to, i := range keep {
+		r.Candidates[to] = priced(d.Estimates[i])
+		if i < len(cs) {
+			r.Candidates[to].Inputs = inputs(&cs[i])
+		}
+	}
+	r.LeftOut = len(d.Estimates) - len(keep)
+	if d.Chosen >= 0 && d.Chosen < len(cs) {
+		c := &cs[d.Chosen]
+		nothing, everything := c.Alternatives(req)
+		r.Cut = &CutChoice{toMicros(nothing), toMicros(everything), heldBlocks(c.Spans)}
+	}
+	if w := r.winner(); w != nil {
+		predicted := w.TTFTMS
+		r.PredictedTTFTMS = &predicted
+	}
+}
+
+// priced is the router's estimate in the record's form.
+func priced(e router.Estimate) Candidate {
+	for _, ms := range [...]*float64{&e.QueueMS, &e.RestoreMS, &e.PrefillMS, &e.AdapterMS, &e.TransferMS, &e.HarmMS, &e.RestoreLinkMS} {
 		*ms = toMicros(*ms)
 	}
-	e.TTFTMS = toMicros(e.QueueMS + e.RestoreMS + e.PrefillMS)
+	e.TTFTMS = toMicros(e.QueueMS + e.RestoreMS + e.AdapterMS + e.PrefillMS + e.TransferMS)
 	e.ScoreMS = toMicros(e.TTFTMS + e.HarmMS)
-	in := Inputs{Load: c.Load, Rates: c.Rates, Held: make([]HeldRun, len(c.Spans))}
+	if e.Split != nil {
+		s := *e.Split // the router's own is reused
+		s.WaitMS, s.StepMS, s.HarmMS = toMicros(s.WaitMS), toMicros(s.StepMS), toMicros(s.HarmMS)
+		e.Split = &s
+	}
+	return Candidate{Estimate: e}
+}
+
+func inputs(c *router.Candidate) Inputs {
+	in := Inputs{Adapter: c.Adapter, Load: c.Load, Rates: c.Rates, Held: make([]HeldRun, len(c.Spans))}
 	for i, s := range c.Spans {
 		in.Held[i] = HeldRun{Blocks: s.Blocks, Tiers: s.Tiers.String()}
 	}
-	return Candidate{Estimate: e, Inputs: in}
+	return in
+}
+
+func heldBlocks(spans []kv.Span) (n int) {
+	for _, s := range spans {
+		n += s.Blocks
+	}
+	return n
 }
 
 // restored is how many of the blocks come from below the engine's own memory.
@@ -132,11 +219,19 @@ func restored(b router.TierBlocks) int { return b.Total() - b[kv.GPU] }
 // winner is the chosen candidate, nil before a decision.
 func (r Record) winner() *Candidate {
 	for i := range r.Candidates {
-		if r.Candidates[i].Worker == r.Chosen {
+		if c := &r.Candidates[i]; c.Worker == r.Chosen && c.prefill() == r.Prefill {
 			return &r.Candidates[i]
 		}
 	}
 	return nil
+}
+
+// prefill is the worker of the first leg, "" if it is the same.
+func (c *Candidate) prefill() kv.WorkerID {
+	if c.Split == nil {
+		return ""
+	}
+	return c.Split.Prefill
 }
 
 // toMicros rounds milliseconds to whole microseconds.

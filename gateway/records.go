@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 )
 
 // records keeps the last decisions, those in flight included.
@@ -14,6 +15,20 @@ type records struct {
 	byID map[string]*entry
 	ring []*entry
 	next int
+	// decided counts the decisions that asked whole.
+	decided atomic.Uint64
+}
+
+// keptCandidates is about how many candidates the ring may hold in all, some 30
+// MB. A gateway in front of a few workers keeps every decision whole; in front
+// of a thousand, every 63rd.
+const keptCandidates = 64 << 10
+
+// whole reports whether the next decision, among n candidates, is kept with all
+// of them.
+func (rs *records) whole(n int) bool {
+	every := (n*len(rs.ring) + keptCandidates - 1) / keptCandidates
+	return (rs.decided.Add(1)-1)%uint64(max(1, every)) == 0
 }
 
 // entry is a record that is still being written.

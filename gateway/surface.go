@@ -74,13 +74,14 @@ type workerView struct {
 
 func (g *Gateway) listWorkers(c *gin.Context) {
 	views := []workerView{}
-	for _, w := range g.c.Fleet.Workers() {
+	for _, s := range g.seats() {
+		w := s.worker
 		v := workerView{Info: w.Info(), State: w.State(), Ready: w.Ready(), EventsConnected: w.EventsConnected(), Silent: w.Silent(), TokenCheck: g.checker.last(w.ID()).check}
 		g.placing.Lock()
-		stats := w.Stats()
-		v.Rates = g.c.Calibration.Rates(v.ID)
+		var c router.Candidate
+		s.fillLocked(&c, g.loads, g.c.Now())
+		v.Rates, v.Load = c.Rates, c.Load
 		v.Prediction = g.c.Calibration.Errors(v.ID)
-		v.Load = g.loads.Of(v.ID, reportOf(&stats), &v.Rates, g.ledger, g.c.Now())
 		g.placing.Unlock()
 		views = append(views, v)
 	}
@@ -177,39 +178,4 @@ func (g *Gateway) listTiers(c *gin.Context) {
 		views = append(views, v)
 	}
 	g.answer(c, gin.H{"workers": views})
-}
-
-// explain decides about the body of a chat or completion request as if it had
-// come now, without dispatching it.
-func (g *Gateway) explain(c *gin.Context) error {
-	body, err := readBody(c.Writer, c.Request, g.c.Limits.Body)
-	if err != nil {
-		return err
-	}
-	fs, err := findFields(body)
-	if err != nil {
-		return err
-	}
-	e := endpointChat
-	if fs.has(fieldPrompt) && !fs.has(fieldMessages) {
-		e = endpointCompletion
-	}
-	x := &exchange{g: g, endpoint: e, ctx: c.Request.Context(), entry: &entry{r: Record{Time: g.c.Now(), Endpoint: string(e)}}}
-	if x.q, err = parseInference(e, body); err != nil {
-		return err
-	}
-	x.entry.r.Model, x.entry.r.Stream = x.q.model, x.q.stream
-	if err := g.models.check(x.q.model); err != nil {
-		return err
-	}
-	if err := x.readPrompt(); err != nil {
-		return err
-	}
-	ready, err := x.candidates()
-	if err != nil {
-		return err
-	}
-	x.decide(ready, nil)
-	g.answer(c, x.entry.snapshot())
-	return nil
 }

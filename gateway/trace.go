@@ -11,12 +11,11 @@ import (
 // Attributes of the spans: request -> tokenize, decide, onboard, upstream. They
 // hold no prompt text.
 
-func decisionAttributes(d *router.Decision) []attribute.KeyValue {
-	e := &d.Estimates[d.Chosen]
+func decisionAttributes(policy string, candidates int, e *router.Estimate) []attribute.KeyValue {
 	return []attribute.KeyValue{
-		attribute.String("kvasir.policy", d.Policy),
+		attribute.String("kvasir.policy", policy),
 		attribute.String("kvasir.worker", string(e.Worker)),
-		attribute.Int("kvasir.candidates", len(d.Estimates)),
+		attribute.Int("kvasir.candidates", candidates),
 		attribute.Int("kvasir.cached_tokens", e.CachedTokens),
 		attribute.Float64("kvasir.queue_ms", e.QueueMS),
 		attribute.Float64("kvasir.restore_ms", e.RestoreMS),

@@ -1,6 +1,10 @@
 package router
 
-import "github.com/kvasir-ai/kvasir/internal/kv"
+import (
+	"math"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
 
 // Calibration keeps each worker's rates as observed. A worker that has computed
 // nothing yet is taken to be like the others: from the defaults alone it would
@@ -59,8 +63,12 @@ func (c *Calibration) ObservePrefill(w kv.WorkerID, tokens, context int, ms floa
 // gpu's own is the way in from a prefill worker's.
 func (c *Calibration) SetLink(w kv.WorkerID, t kv.Tier, l Link) { c.Worker(w).SetLink(t, l) }
 
-// SetLink is Calibration's.
+// SetLink is Calibration's. What no link can be makes it unusable: a rate that is
+// not a number would poison every sum it is in.
 func (k *Speeds) SetLink(t kv.Tier, l Link) {
+	if !(l.BytesPerMS >= 0 && l.LatencyMS >= 0 && l.QueuedBytes >= 0 && l.BytesPerMS+l.LatencyMS < math.MaxFloat64) {
+		l = Link{}
+	}
 	if t == kv.GPU {
 		k.rates.Handoff = l
 		return

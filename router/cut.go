@@ -62,13 +62,33 @@ func bestCut(q *query, c *Candidate) cutPlan {
 	return best
 }
 
+// Alternatives are the candidate's TTFTs if it computed the whole prompt, and if
+// it restored all that it holds: what its best cut is the best of.
+func (c *Candidate) Alternatives(r *Request) (nothingMS, everythingMS float64) {
+	q := newQuery(r)
+	var blocks TierBlocks
+	held := min(held(c.Spans), q.maxCut)
+	c.sources(&blocks, &q, held)
+	restoreMS := 0.0
+	for t := kv.CPU; t < kv.NumTiers; t++ {
+		if blocks[t] > 0 {
+			restoreMS += c.Rates.Links[t].fixedMS() + float64(blocks[t])*c.Rates.blockMS(t)
+		}
+	}
+	queue := c.Load.QueuedPrefillMS
+	return queue + q.scratchMS(&c.Rates), max(queue, restoreMS) + c.Rates.PrefillMS(r.Tokens-blocks.Total()*r.BlockSize, r.Tokens)
+}
+
 // sources says which tiers the first cut blocks come from. It walks as bestCut
-// does.
+// does, and ends where nothing can be brought up.
 func (c *Candidate) sources(into *TierBlocks, q *query, cut int) {
 	var opened kv.TierSet
 	for i, left := 0, q.maxCut; cut > 0; i++ {
 		n := min(c.Spans[i].Blocks, left)
-		t, _ := cheapest(&c.Rates, c.Spans[i].Tiers, n, opened)
+		t, ok := cheapest(&c.Rates, c.Spans[i].Tiers, n, opened)
+		if !ok {
+			return
+		}
 		opened = opened.With(t)
 		into[t] += min(n, cut)
 		cut -= n

@@ -20,6 +20,9 @@ type Policy interface {
 	// DecideInto is Decide for those who decide often: it fills d, reusing its
 	// memory, and leaves Why to those who ask for it.
 	DecideInto(d *Decision, r *Request, cs []Candidate)
+	// Fork is a policy that will decide as this one would, for those who only
+	// ask: what it decides does not advance this one's seed.
+	Fork() Policy
 }
 
 // chooser is the part in which policies differ: the index of the best estimate.
@@ -71,6 +74,11 @@ type policy struct {
 }
 
 func (p *policy) Name() string { return p.name }
+
+func (p *policy) Fork() Policy {
+	fork := *p
+	return &fork
+}
 
 func (p *policy) Decide(r Request, cs []Candidate) Decision {
 	var d Decision

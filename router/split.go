@@ -31,6 +31,9 @@ type Split struct {
 	leg int // the prefill worker's place among the estimates
 }
 
+// Leg is the place of the prefill worker's estimate in the decision.
+func (s *Split) Leg() int { return s.leg }
+
 // split prices the request on the decode worker c, after a first leg at leg.
 // e is c's estimate when it serves the request alone.
 func split(into *Estimate, s *Split, q *query, c *Candidate, first *Estimate, leg int) {

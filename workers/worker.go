@@ -83,8 +83,15 @@ func (w *Worker) ID() kv.WorkerID { return w.id }
 // agent and engine say.
 func (w *Worker) Info() Info { return *w.info.Load() }
 
+// Known is Info without the copy: it is shared, and only to read.
+func (w *Worker) Known() *Info { return w.info.Load() }
+
 // Stats is the latest report.
 func (w *Worker) Stats() Stats { return *w.stats.Load() }
+
+// Report is Stats without the copy: it is shared, and only to read. The next
+// report is another one.
+func (w *Worker) Report() *Stats { return w.stats.Load() }
 
 // primeTimeout is how long a worker may serve nothing because its blocks are not
 // known yet; routing to it blindly is better than not at all.
