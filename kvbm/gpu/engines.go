@@ -37,31 +37,32 @@ type Engine struct {
 // Attach maps an engine's memory and watches its process. The registration's
 // descriptors belong to the Engine from now on, with an error too.
 func (d *Device) Attach(reg Registration) (_ *Engine, err error) {
-	e := &Engine{dev: d, reg: reg, gone: make(chan struct{})}
+	e := &Engine{dev: d, reg: reg, save: port{lane: d.down}, load: port{lane: d.up}, gone: make(chan struct{})}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	defer func() {
 		if err != nil {
+			e.closed = true
+			e.proc.stop()
 			e.reg.closeFDs()
 		}
 	}()
+	if d.closed {
+		return nil, errors.New("gpu: the device is closed")
+	}
 	if err := reg.validate(); err != nil {
 		return nil, err
 	}
-	if reg.PID != 0 {
+	if reg.PID != 0 { // before the memory is mapped, or its end could be missed
 		if e.proc, err = watch(reg.PID, func() { _ = e.Close() }); err != nil {
 			return nil, err
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	e.save.lane, e.load.lane = d.down, d.up
-	if d.closed {
-		err = errors.New("gpu: the device is closed")
-	} else if err = e.open(); err == nil {
-		d.engines[e] = struct{}{}
-		return e, nil
+	if err := e.open(); err != nil {
+		return nil, err
 	}
-	e.proc.stop()
-	return nil, err
+	d.engines[e] = struct{}{}
+	return e, nil
 }
 
 // open maps the memory and opens the ports. Device.mu is held.

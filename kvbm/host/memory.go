@@ -57,6 +57,9 @@ func (m *Memory) Slot(i int) []byte {
 	return m.data[at : at+m.blockBytes : at+m.stride]
 }
 
+// All is the whole pool, slot after slot.
+func (m *Memory) All() []byte { return m.data }
+
 // Close unmaps the pool. Every slice that Slot returned is invalid after it:
 // touching one crashes the process, so the caller makes sure that none is in
 // use.
