@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvasir-ai/kvasir/internal/loadgen"
+	"github.com/kvasir-ai/kvasir/internal/trace"
 )
 
 // servingLoad are the flags of bench serve.
@@ -21,6 +22,9 @@ type servingLoad struct {
 	workload      string
 	qa            loadgen.QA
 	fixed         loadgen.Fixed
+	traceFile     string
+	traceBlock    int
+	speed         float64
 	options       loadgen.Options
 	asJSON        bool
 }
@@ -36,6 +40,8 @@ func newBenchServe() *cobra.Command {
           with a history of their own, ask --rounds questions at --rate in all
   fixed   --requests single questions at a constant --rate; --shared of each prompt
           is one of --prefixes
+  trace   the arrivals, lengths and shared blocks of a Mooncake-format --trace,
+          --speed times as fast
 
 A request's clock starts when it is due, so a slow endpoint cannot slow the load
 down unseen. With several --url each turn goes to all of them, one after another
@@ -49,7 +55,7 @@ The API key is read from OPENAI_API_KEY.`,
 	f.StringArrayVar(&l.targets, "url", []string{"http://127.0.0.1:8000"}, "endpoint to load, with a name for the report if there are several")
 	f.StringArrayVar(&l.pids, "pid", nil, "[NAME=]PID of an endpoint's process: reports its CPU time and memory")
 	f.StringVar(&l.options.Model, "model", "", "model to ask for; empty: the first that the endpoint lists")
-	f.StringVar(&l.workload, "workload", "qa", "qa or fixed")
+	f.StringVar(&l.workload, "workload", "qa", "qa, fixed or trace")
 	f.Float64Var(&l.qa.Rate, "rate", 1, "questions a second")
 	f.IntVar(&l.qa.Users, "users", 8, "qa: users")
 	f.IntVar(&l.qa.Rounds, "rounds", 5, "qa: questions of each user")
@@ -61,6 +67,9 @@ The API key is read from OPENAI_API_KEY.`,
 	f.IntVar(&l.fixed.PromptTokens, "prompt-tokens", 200, "fixed: about how long a prompt is")
 	f.Float64Var(&l.fixed.SharedShare, "shared", 0.5, "fixed: share of the prompt that others have too")
 	f.IntVar(&l.fixed.Prefixes, "prefixes", 16, "fixed: shared prefixes to choose from")
+	f.StringVar(&l.traceFile, "trace", "", "trace: the file")
+	f.IntVar(&l.traceBlock, "trace-block", 512, "trace: tokens of a block")
+	f.Float64Var(&l.speed, "speed", 1, "trace: how much faster than recorded")
 	f.DurationVar(&l.options.Duration, "duration", 0, "send nothing that is due later; 0: all")
 	f.DurationVar(&l.options.Timeout, "timeout", 5*time.Minute, "longest a request may take")
 	f.Uint64Var(&l.options.Seed, "seed", 1, "makes texts and order")
@@ -102,8 +111,17 @@ func (l *servingLoad) sessions() ([]loadgen.Session, error) {
 	case "fixed":
 		l.fixed.Rate, l.fixed.AnswerTokens = l.qa.Rate, l.qa.AnswerTokens
 		return l.fixed.Sessions(l.options.Seed)
+	case "trace":
+		if l.traceFile == "" || l.speed <= 0 || l.traceBlock < 1 {
+			return nil, usagef("--workload trace wants --trace FILE, and --speed and --trace-block above 0")
+		}
+		t, err := trace.ReadFile(l.traceFile, l.traceBlock)
+		if err != nil {
+			return nil, err
+		}
+		return loadgen.FromTrace(t.Scale(l.speed)), nil
 	}
-	return nil, usagef("--workload %q: want qa or fixed", l.workload)
+	return nil, usagef("--workload %q: want qa, fixed or trace", l.workload)
 }
 
 // parseTargets reads [NAME=]URL and [NAME=]PID. An URL without a name is its

@@ -27,7 +27,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"replay --trace x --workers 4 --policy all --blocks-per-worker 100 --json", 2, "not built yet"},
 		{"top --url http://127.0.0.1:1", 1, "refused"},
-		{"bench serve --workload nonsense", 2, "want qa or fixed"},
+		{"bench serve --workload nonsense", 2, "want qa, fixed or trace"},
 		{"bench serve --url http://127.0.0.1:1", 1, "refused"},
 		{"bench tiers --gpu 0", 2, "not built yet"},
 		{"nonsense", 2, "unknown command"},

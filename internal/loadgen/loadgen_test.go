@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trace"
 )
 
 // engine answers every chat with two chunks, or as answer says.
@@ -136,6 +138,45 @@ func TestWorkloadsFollowFromTheirSeed(t *testing.T) {
 	}
 	if _, err := (QA{Users: 1, Rate: 1}).Sessions(1); err == nil {
 		t.Error("no round was taken")
+	}
+}
+
+// Requests that share blocks share text, and nothing more.
+func TestATraceBecomesText(t *testing.T) {
+	w, err := trace.Synthesize(trace.Synthetic{Kind: trace.Kinds()[0], Requests: 40, PerSecond: 10, BlockSize: 16, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := FromTrace(w)
+	shared := 0
+	for i := range w.Requests {
+		a := strings.Fields(sessions[i].Turns[0].Text)
+		if len(a) != w.Requests[i].Input {
+			t.Fatalf("request %d has %d words, want %d", i, len(a), w.Requests[i].Input)
+		}
+		for j := range i {
+			blocks, words := 0, 0
+			for b := range min(len(w.Requests[i].Blocks), len(w.Requests[j].Blocks)) {
+				if w.Requests[i].Blocks[b] != w.Requests[j].Blocks[b] {
+					break
+				}
+				blocks++
+			}
+			b := strings.Fields(sessions[j].Turns[0].Text)
+			for k := range min(len(a), len(b)) {
+				if a[k] != b[k] {
+					break
+				}
+				words++
+			}
+			shared += blocks
+			if most := (blocks + 1) * w.BlockSize; words >= most || words < min(blocks*w.BlockSize, len(a), len(b)) {
+				t.Fatalf("requests %d and %d share %d blocks and %d words", j, i, blocks, words)
+			}
+		}
+	}
+	if shared == 0 {
+		t.Fatal("no two requests share anything")
 	}
 }
 

@@ -3,7 +3,10 @@ package loadgen
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trace"
 )
 
 // Session is one user's conversation: each turn is sent with all before it,
@@ -87,6 +90,24 @@ func (f Fixed) Sessions(seed uint64) ([]Session, error) {
 		}
 	}
 	return sessions, nil
+}
+
+// FromTrace makes each request of a trace a one-turn conversation. Traces name
+// blocks, not texts: equal blocks become equal texts of about as many tokens.
+func FromTrace(t *trace.Trace) []Session {
+	sessions := make([]Session, len(t.Requests))
+	for i := range t.Requests {
+		r := &t.Requests[i]
+		var text strings.Builder
+		left := r.Input
+		for _, block := range r.Blocks {
+			n := min(left, t.BlockSize)
+			text.WriteString(prose(rand.New(rand.NewPCG(block, 0)), n))
+			left -= n
+		}
+		sessions[i] = Session{Start: r.At, Turns: []Turn{{Text: text.String(), MaxTokens: r.Output}}}
+	}
+	return sessions
 }
 
 // vocabulary are words that are one token each, after a space, in the usual
