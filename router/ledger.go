@@ -39,10 +39,10 @@ type Account struct {
 	running     int
 	waiting     int
 	head, tail  *entry
-	queuedMS    float64   // sum of workMS over the waiting
-	tokens      int       // and of their tokens
-	blocks      int       // of all
-	headStarted time.Time // when the worker turned to head
+	queuedMS    float64 // sum of workMS over the waiting
+	tokens      int     // and of their tokens
+	blocks      int     // of all
+	headStarted int64   // when the worker turned to head, in Unix nanoseconds
 
 	links plannedLinks
 }
@@ -60,7 +60,7 @@ func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.AdapterMS + e.PrefillMS, tokens: e.ComputeTokens,
 		blocks: e.Cut + e.RecomputeBlocks, added: now, waiting: true, prev: a.tail}
 	if a.tail == nil {
-		a.head, a.headStarted = n, now
+		a.head, a.headStarted = n, now.UnixNano()
 	} else {
 		a.tail.next = n
 	}
@@ -106,7 +106,7 @@ func (l *Ledger) Done(id string, now time.Time) {
 // unqueue takes n out of the waiting list.
 func (a *Account) unqueue(n *entry, now time.Time) {
 	if n == a.head {
-		a.head, a.headStarted = n.next, now
+		a.head, a.headStarted = n.next, now.UnixNano()
 	} else {
 		n.prev.next = n.next
 	}
@@ -155,7 +155,7 @@ func (a *Account) Load(now time.Time) Load {
 	if a.head != nil {
 		// The head is being worked on. When it is overdue nobody knows how long
 		// it will still take; the others' work is still to come in any case.
-		done := milliseconds(now.Sub(a.headStarted))
+		done := milliseconds(time.Duration(now.UnixNano() - a.headStarted))
 		load.QueuedPrefillMS = max(0, a.queuedMS-min(max(0, done), a.head.workMS))
 	}
 	return load

@@ -7,10 +7,13 @@ import (
 )
 
 // plannedLinks are, for each of a worker's links, when the transfers that were
-// planned on it are through. A transfer that never starts, as when its request
-// is cancelled, keeps its place until then and no longer. The gpu tier's place
-// is the handoff's.
-type plannedLinks [kv.NumTiers]time.Time
+// planned on it are through, in Unix nanoseconds. A transfer that never starts,
+// as when its request is cancelled, keeps its place until then and no longer.
+// The gpu tier's place is the handoff's.
+type plannedLinks struct {
+	through [kv.NumTiers]int64
+	last    int64 // the latest of them: most workers have none ahead
+}
 
 // Plan notes the transfers that e brings to the account's worker, so that the
 // decisions after it find them queued before the worker reports them.
@@ -27,25 +30,28 @@ func (a *Account) Plan(e *Estimate, rates *Rates, now time.Time) {
 }
 
 func (p *plannedLinks) add(t kv.Tier, ms float64, now time.Time) {
-	if p[t].Before(now) {
-		p[t] = now
-	}
-	p[t] = p[t].Add(time.Duration(ms * float64(time.Millisecond)))
+	p.through[t] = max(p.through[t], now.UnixNano()) + int64(ms*float64(time.Millisecond))
+	p.last = max(p.last, p.through[t])
 }
 
 // Queue raises what is queued on the links of rates to what was planned on them
 // and is not through. Where the worker has reported more, that counts: its report
 // has the planned ones in it, too.
 func (a *Account) Queue(rates *Rates, now time.Time) {
-	for t, through := range a.links {
-		left := through.Sub(now)
-		if left <= 0 {
+	if n := now.UnixNano(); a.links.last > n {
+		a.links.queue(rates, n)
+	}
+}
+
+func (p *plannedLinks) queue(rates *Rates, now int64) {
+	for t, through := range p.through {
+		if through <= now {
 			continue
 		}
 		l := &rates.Links[t]
 		if kv.Tier(t) == kv.GPU {
 			l = &rates.Handoff
 		}
-		l.QueuedBytes = max(l.QueuedBytes, int64(milliseconds(left)*l.BytesPerMS))
+		l.QueuedBytes = max(l.QueuedBytes, int64(milliseconds(time.Duration(through-now))*l.BytesPerMS))
 	}
 }
