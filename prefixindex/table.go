@@ -2,6 +2,7 @@ package prefixindex
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"sync/atomic"
 
@@ -48,10 +49,18 @@ type segment struct {
 
 const (
 	bucketSlots = 12
-	// A segment grows by segmentGrowth when more than segmentLoad of it is full.
-	segmentLoad   = 0.875
-	segmentGrowth = 1.4
+	// A segment doubles when more than segmentLoad of it is full.
+	segmentLoad = 0.875
 )
+
+// larger is how many buckets segment i has after n. Each segment has sizes of
+// its own, a little larger than those of the one before it, so that the table as
+// a whole is always about equally full.
+func larger(i, n int) int {
+	own := float64(i) / 256
+	step := math.Ceil(math.Log2(float64(n+1)) - own)
+	return max(n+1, int(math.Ceil(math.Exp2(step+own))))
+}
 
 // bucket is one cache line. Byte i of tags belongs to slots[i], 0 meaning free;
 // the upper half of tags[1] counts the blocks that passed a full bucket.
@@ -200,12 +209,18 @@ func (t *table) remove(h hash, slot uint32) {
 // what was in it.
 func (t *table) grow(i int) *segment {
 	old := t.segments[i].Load()
-	s := &segment{buckets: make([]bucket, int(segmentGrowth*float64(len(old.buckets)))+1)}
+	s := &segment{buckets: make([]bucket, larger(i, len(old.buckets)))}
 	for j := range old.buckets {
+		// All hashes of a bucket before any is entered, so that their cache misses
+		// overlap. Slot 0 may be read like any other.
 		b := &old.buckets[j]
+		var hashes [bucketSlots]hash
+		for c := range b.slots {
+			hashes[c] = blockAt(t.blocks, b.slots[c].Load())
+		}
 		for c := range b.slots {
 			if slot := b.slots[c].Load(); slot != 0 {
-				s.insert(blockAt(t.blocks, slot), slot)
+				s.insert(hashes[c], slot)
 			}
 		}
 	}

@@ -6,16 +6,31 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvasir-ai/kvasir/prefixindex/indexbench"
+	"github.com/kvasir-ai/kvasir/workers/fleetbench"
 )
 
 func newBenchIndex() *cobra.Command {
-	o := indexbench.DefaultOptions()
-	var asJSON bool
+	o, wire := indexbench.DefaultOptions(), fleetbench.DefaultWire()
+	var asJSON, fromWire bool
 	c := &cobra.Command{
 		Use:   "index",
-		Short: "Measure prefix lookups while block events are applied",
-		Args:  cobra.NoArgs,
+		Short: "Measure the prefix index: look-ups under events, writes, memory, events from the wire",
+		Long: `Measures look-ups while block events are applied, the highest rate of events and
+memory. With --wire: how fast events of ZMQ publishers become an index, through
+decoding and hashing.`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if fromWire {
+				wire.Workers, wire.Blocks, wire.Seed = o.Workers, o.Blocks, o.Seed
+				r, err := fleetbench.Wire(c.Context(), wire, newBenchedIndex(wire.Blocks))
+				if err != nil || asJSON {
+					return firstError(err, func() error { return printJSON(c, r) })
+				}
+				_, err = fmt.Fprintf(c.OutOrStdout(), "from the wire, drained: %.2f M blocks/s of %d publishers, %d blocks an event; "+
+					"CPU %.2f us a block, publishers included; %.0f bytes a membership\n",
+					r.BlocksPerS/1e6, r.Workers, r.Run, r.CPUPerBlockUS, r.BytesPerMembership)
+				return err
+			}
 			r, err := indexbench.Run(c.Context(), o)
 			if err != nil {
 				return err
@@ -31,11 +46,22 @@ func newBenchIndex() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.IntVar(&o.Blocks, "blocks", o.Blocks, "distinct blocks in the index")
+	f.IntVar(&o.Blocks, "blocks", o.Blocks, "distinct blocks in the index; with --wire, blocks of all publishers")
 	f.IntVar(&o.Workers, "workers", o.Workers, "workers that hold them")
 	f.IntVar(&o.PromptBlocks, "prompt-blocks", o.PromptBlocks, "blocks of each prompt looked up")
 	f.Float64Var(&o.WriteRate, "write-rate", o.WriteRate, "block-ops a second applied meanwhile")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each part takes")
+	f.BoolVar(&fromWire, "wire", false, "measure events from ZMQ publishers instead")
+	f.IntVar(&wire.Run, "run", wire.Run, "with --wire: blocks in an event")
+	f.BoolVar(&wire.OwnHashes, "own-hashes", false, "with --wire: each engine hashes equal content differently")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
+}
+
+// firstError is err, or what then says.
+func firstError(err error, then func() error) error {
+	if err != nil {
+		return err
+	}
+	return then()
 }

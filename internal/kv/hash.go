@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 )
 
 // Hash names one block of tokens and everything before it. It is the first
@@ -47,11 +48,20 @@ func (s RootSpec) Hash() Hash {
 
 // Child is the hash of the block that holds tokens and follows parent.
 func (h Hash) Child(tokens []uint32) Hash {
-	var stack [512]byte
-	b := append(stack[:0], domain...)
-	b = append(b, h[:]...)
-	for _, t := range tokens {
-		b = binary.LittleEndian.AppendUint32(b, t)
+	var stack [hashStack]byte
+	return h.child(append(stack[:0], domain...), tokens)
+}
+
+// hashStack is room for the input of blocks of up to 120 tokens.
+const hashStack = 512
+
+// child hashes a block in the memory of prefix, which holds the domain.
+func (h Hash) child(prefix []byte, tokens []uint32) Hash {
+	b := append(prefix, h[:]...)
+	n := len(b)
+	b = slices.Grow(b, 4*len(tokens))[:n+4*len(tokens)]
+	for i, t := range tokens {
+		binary.LittleEndian.PutUint32(b[n+4*i:], t)
 	}
 	sum := sha256.Sum256(b)
 	return Hash(sum[:16])
@@ -64,8 +74,10 @@ func Chain(dst []Hash, root Hash, tokens []uint32, blockSize int) []Hash {
 	if blockSize <= 0 {
 		return dst
 	}
+	var stack [hashStack]byte
+	prefix := append(stack[:0], domain...)
 	for ; len(tokens) >= blockSize; tokens = tokens[blockSize:] {
-		root = root.Child(tokens[:blockSize])
+		root = root.child(prefix, tokens[:blockSize])
 		dst = append(dst, root)
 	}
 	return dst

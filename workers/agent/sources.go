@@ -62,11 +62,26 @@ func (a *Agent) followEngine(ctx context.Context) {
 		Model:     info.Model,
 		BlockSize: info.BlockSize,
 		Engine:    info.Engine,
-		Emit:      func(e []kv.Event) { a.hub.in.put(fromEngine, e) },
+		Emit:      func(e []kv.Event) { a.hub.in.put(fromEngine, cloned(e)) },
 		Log:       a.log,
 	})
 	a.reader.Store(r)
 	r.Run(ctx)
+}
+
+// cloned is a copy of events, in two pieces of memory.
+func cloned(events []kv.Event) []kv.Event {
+	n := 0
+	for i := range events {
+		n += len(events[i].Hashes)
+	}
+	events, hashes := slices.Clone(events), make([]kv.Hash, 0, n)
+	for i := range events {
+		from := len(hashes)
+		hashes = append(hashes, events[i].Hashes...)
+		events[i].Hashes = hashes[from:len(hashes):len(hashes)]
+	}
+	return events
 }
 
 // engineEvents is where the engine publishes: as configured, else as it says.

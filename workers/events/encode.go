@@ -8,6 +8,13 @@ import (
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
+// Encode is a batch as it goes over the wire.
+func Encode(b Batch) ([]byte, error) {
+	var buf bytes.Buffer
+	err := appendBatch(&buf, b)
+	return buf.Bytes(), err
+}
+
 // appendBatch encodes a batch as vLLM 0.24 and later do: an array of time,
 // events and rank, with each event a map that carries its type.
 func appendBatch(buf *bytes.Buffer, b Batch) error {

@@ -73,8 +73,8 @@ type Event struct {
 	reused   bool // nothing was stored: a prompt reuses what is held
 	// windowTokens is the sliding window, 0: none or not known.
 	windowTokens int
-	remote   bool // held by another machine
-	unknown  bool // of a kind that this version does not know
+	remote       bool // held by another machine
+	unknown      bool // of a kind that this version does not know
 }
 
 // extraKeys is what, besides tokens, went into the blocks' hashes.

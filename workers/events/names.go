@@ -11,8 +11,8 @@ import (
 // of words over pages of names: no pointers for the garbage collector, one
 // cache miss a look-up, and names that stay where they are.
 type names struct {
-	slots []uint64 // the tag in the upper half, the name's number plus one below; 0: empty
-	shift int      // of a tag, to its home slot
+	slots []uint32 // a tag of tagBits above the name's number, from 1 on; 0: empty
+	shift int      // of a spread hash, to its home slot
 	pages []*[namePage]name
 	made  uint32   // names on pages, also those given back
 	free  []uint32 // numbers given back
@@ -22,6 +22,8 @@ type names struct {
 const (
 	namePage = 1024
 	minSlots = 1 << 10
+	tagBits  = 6 // keeps most other names' pages out of a search
+	numbers  = 1<<(32-tagBits) - 1
 )
 
 // name is what an engine hash stands for, and where its block is.
@@ -32,40 +34,44 @@ type name struct {
 	resolved     bool  // ours is known
 	odd          bool  // never will be: it holds more than tokens
 	spread       bool  // translator.elsewhere has more places
+	used         bool
 }
 
 func newNames() names {
-	return names{slots: make([]uint64, minSlots), shift: 32 - bits.TrailingZeros(minSlots)}
+	return names{slots: make([]uint32, minSlots), shift: 64 - bits.TrailingZeros(minSlots)}
 }
 
-// tag spreads engine hashes, which may be small numbers, over 32 bits.
-func tag(h EngineHash) uint64 {
+// spread makes all bits of engine hashes, which may be small numbers, count in
+// the upper ones. A home slot is taken from the top, a tag from below.
+func spread(h EngineHash) uint64 {
 	x := uint64(h)
 	x ^= x >> 32
-	return x * 0x9E3779B97F4A7C15 >> 32
+	return x * 0x9E3779B97F4A7C15
 }
 
-func (t *names) name(number uint64) *name {
+func tagOf(x uint64) uint32 { return uint32(x) &^ numbers }
+
+func (t *names) name(number uint32) *name {
 	n := number - 1
 	return &t.pages[n/namePage][n%namePage]
 }
 
 // warm touches the slots of hashes, all before any is needed, so that the cache
 // misses overlap.
-func (t *names) warm(hashes []EngineHash) (sum uint64) {
+func (t *names) warm(hashes []EngineHash) (sum uint32) {
 	for _, h := range hashes {
-		sum += t.slots[tag(h)>>t.shift]
+		sum += t.slots[spread(h)>>t.shift]
 	}
 	return sum
 }
 
 // find is the name of h, nil if it has none.
 func (t *names) find(h EngineHash) *name {
-	tag := tag(h)
+	x := spread(h)
 	mask := uint64(len(t.slots) - 1)
-	for i := tag >> t.shift; t.slots[i] != 0; i = (i + 1) & mask {
-		if s := t.slots[i]; s>>32 == tag {
-			if n := t.name(s & 0xFFFFFFFF); n.engine == h {
+	for i := x >> t.shift; t.slots[i] != 0; i = (i + 1) & mask {
+		if s := t.slots[i]; s&^numbers == tagOf(x) {
+			if n := t.name(s & numbers); n.engine == h {
 				return n
 			}
 		}
@@ -73,73 +79,78 @@ func (t *names) find(h EngineHash) *name {
 	return nil
 }
 
-// findOrAdd is the name of h, which may be new.
+// findOrAdd is the name of h, which may be new. An engine has far fewer blocks
+// than there are numbers; one that has not is forgotten as a whole (see full).
 func (t *names) findOrAdd(h EngineHash) *name {
 	if t.live >= len(t.slots)/4*3 {
 		t.grow()
 	}
-	tag := tag(h)
+	x := spread(h)
 	mask := uint64(len(t.slots) - 1)
-	i := tag >> t.shift
+	i := x >> t.shift
 	for ; t.slots[i] != 0; i = (i + 1) & mask {
-		if s := t.slots[i]; s>>32 == tag {
-			if n := t.name(s & 0xFFFFFFFF); n.engine == h {
+		if s := t.slots[i]; s&^numbers == tagOf(x) {
+			if n := t.name(s & numbers); n.engine == h {
 				return n
 			}
 		}
 	}
 	number := t.number()
-	t.slots[i] = tag<<32 | number
+	t.slots[i] = tagOf(x) | number
 	t.live++
 	n := t.name(number)
-	*n = name{engine: h}
+	*n = name{engine: h, used: true}
 	return n
 }
 
 // number is one that no name has.
-func (t *names) number() uint64 {
+func (t *names) number() uint32 {
 	if k := len(t.free); k > 0 {
 		n := t.free[k-1]
 		t.free = t.free[:k-1]
-		return uint64(n)
+		return n
 	}
 	if t.made%namePage == 0 {
 		t.pages = append(t.pages, new([namePage]name))
 	}
 	t.made++
-	return uint64(t.made)
+	return t.made
 }
 
-// grow doubles the slots. A tag knows its home in tables of any size.
+// full reports whether there may be no number for n more names.
+func (t *names) full(n int) bool { return t.live+n > numbers }
+
+// grow doubles the slots and enters all names again, page by page.
 func (t *names) grow() {
-	old := t.slots
-	t.slots = make([]uint64, 2*len(old))
+	t.slots = make([]uint32, 2*len(t.slots))
 	t.shift--
 	mask := uint64(len(t.slots) - 1)
-	for _, s := range old {
-		if s == 0 {
+	for number := uint32(1); number <= t.made; number++ {
+		n := t.name(number)
+		if !n.used {
 			continue
 		}
-		i := s >> 32 >> t.shift
+		x := spread(n.engine)
+		i := x >> t.shift
 		for t.slots[i] != 0 {
 			i = (i + 1) & mask
 		}
-		t.slots[i] = s
+		t.slots[i] = tagOf(x) | number
 	}
 }
 
 // drop forgets the name of h.
 func (t *names) drop(h EngineHash) {
-	tag := tag(h)
+	x := spread(h)
 	mask := uint64(len(t.slots) - 1)
-	i := tag >> t.shift
+	i := x >> t.shift
 	for ; t.slots[i] != 0; i = (i + 1) & mask {
 		s := t.slots[i]
-		if s>>32 != tag || t.name(s&0xFFFFFFFF).engine != h {
+		if s&^numbers != tagOf(x) || t.name(s&numbers).engine != h {
 			continue
 		}
-		t.free = append(t.free, uint32(s))
-		*t.name(s & 0xFFFFFFFF) = name{}
+		t.free = append(t.free, s&numbers)
+		*t.name(s & numbers) = name{}
 		t.live--
 		t.close(i, mask)
 		return
@@ -155,7 +166,7 @@ func (t *names) close(i, mask uint64) {
 		if s == 0 {
 			break
 		}
-		if home := s >> 32 >> t.shift; (j-home)&mask >= (j-i)&mask {
+		if home := spread(t.name(s&numbers).engine) >> t.shift; (j-home)&mask >= (j-i)&mask {
 			t.slots[i] = s
 			i = j
 		}
@@ -165,9 +176,9 @@ func (t *names) close(i, mask uint64) {
 
 // each visits every name; visit must not add or drop any.
 func (t *names) each(visit func(*name)) {
-	for _, s := range t.slots {
-		if s != 0 {
-			visit(t.name(s & 0xFFFFFFFF))
+	for number := uint32(1); number <= t.made; number++ {
+		if n := t.name(number); n.used {
+			visit(n)
 		}
 	}
 }

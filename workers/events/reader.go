@@ -32,8 +32,8 @@ type ReaderConfig struct {
 	// AllBlocksCleared means all of its tiers, vLLM's the GPU alone; SGLang names
 	// the salt in events of every tier, vLLM only in the GPU's.
 	Engine string
-	// Emit takes events in order, from one goroutine at a time. The slice and
-	// its hashes belong to it.
+	// Emit takes events in order, from one goroutine at a time. The slice and its
+	// hashes are reused when it has returned.
 	Emit func([]kv.Event)
 	Log  *slog.Logger
 

@@ -62,6 +62,7 @@ type session struct {
 	stats ReaderStats
 	t     *translator
 	batch Batch
+	out   []kv.Event
 
 	started bool   // something was applied
 	next    uint64 // sequence number to come
@@ -210,7 +211,7 @@ func (s *session) accept(seq uint64, payload []byte) {
 		s.stats.Duplicates++
 		return
 	}
-	var out []kv.Event
+	out := s.out[:0]
 	if s.started && seq > s.next {
 		s.stats.LostBatches += seq - s.next
 		s.stats.Resyncs++
@@ -238,6 +239,8 @@ func (s *session) emit(events []kv.Event) {
 	if len(events) > 0 {
 		s.r.c.Emit(events)
 	}
+	s.out = events
+	s.t.emptied()
 }
 
 func (s *session) publish() {

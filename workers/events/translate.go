@@ -15,7 +15,8 @@ const (
 )
 
 // translator turns an engine's events into ours. Pure: one stream, one
-// goroutine.
+// goroutine. The hashes of the events it returns are good until emptied is
+// called.
 type translator struct {
 	root   kv.RootSpec // model and block size
 	sglang bool
@@ -29,8 +30,10 @@ type translator struct {
 	groups    [kv.NumMarks][]uint16
 	occupied  [kv.NumMarks]int // resolved blocks in each tier
 
-	run    []*name // of the event being stored
-	warmed uint64
+	hashes []kv.Hash // of the events appended since emitted
+	run    []*name   // of the event being stored
+	chain  []kv.Hash // of the run being resolved, the one before it first
+	warmed uint32
 }
 
 // orphan is a run of blocks whose parent is not known yet.
@@ -55,6 +58,9 @@ func (t *translator) forget() {
 	t.groups = [kv.NumMarks][]uint16{}
 	t.occupied = [kv.NumMarks]int{}
 }
+
+// emptied lets the memory of the events returned so far be used again.
+func (t *translator) emptied() { t.hashes = t.hashes[:0] }
 
 // reset drops everything and appends the events that say so.
 func (t *translator) reset(out []kv.Event) []kv.Event {
@@ -148,6 +154,10 @@ func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 		t.stats.Uncovered += uint64(len(e.Hashes))
 		return out
 	}
+	if t.names.full(len(e.Hashes) + len(e.Tokens)/e.BlockSize) {
+		out = t.reset(out)
+		t.stats.Resyncs++
+	}
 	out = t.meet(out, p)
 	// vLLM tells of a prompt's reused blocks again when asked to, in events that
 	// look as if it had stored them; counting those would keep the blocks for
@@ -156,12 +166,12 @@ func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 	t.warmed += t.names.warm(e.Hashes)
 	t.run = t.run[:0]
 	named := true
-	for i, h := range e.Hashes {
+	for _, h := range e.Hashes {
 		n := t.names.findOrAdd(h)
 		t.run = append(t.run, n)
 		named = named && (n.resolved || n.odd)
 		if t.count(n, p, again) && n.resolved && t.holds(n, p.tier) {
-			out = t.tell(out, n, p.tier, len(e.Hashes)-i)
+			out = t.tell(out, n, p.tier)
 		}
 	}
 	if named || unsaid {
@@ -203,17 +213,17 @@ func (t *translator) named(hashes []EngineHash) bool {
 }
 
 // tell appends that a block is in a tier now, to the run before it if it
-// continues that; more is how many blocks may follow.
-func (t *translator) tell(out []kv.Event, n *name, tier kv.Tier, more int) []kv.Event {
+// continues that.
+func (t *translator) tell(out []kv.Event, n *name, tier kv.Tier) []kv.Event {
 	t.occupied[tier]++
 	if len(out) > 0 {
 		last := &out[len(out)-1]
 		if last.Kind == kv.Stored && last.Tier == tier && last.Hashes[len(last.Hashes)-1] == n.parent {
-			last.Hashes = append(last.Hashes, n.ours)
+			last.Hashes = t.keep(len(last.Hashes), n.ours)
 			return out
 		}
 	}
-	return append(out, kv.Event{Kind: kv.Stored, Tier: tier, Parent: n.parent, Hashes: append(make([]kv.Hash, 0, more), n.ours)})
+	return append(out, kv.Event{Kind: kv.Stored, Tier: tier, Parent: n.parent, Hashes: t.keep(0, n.ours)})
 }
 
 // untell appends that a block is no longer in a tier.
@@ -221,11 +231,18 @@ func (t *translator) untell(out []kv.Event, n *name, tier kv.Tier) []kv.Event {
 	t.occupied[tier]--
 	if len(out) > 0 {
 		if last := &out[len(out)-1]; last.Kind == kv.Removed && last.Tier == tier {
-			last.Hashes = append(last.Hashes, n.ours)
+			last.Hashes = t.keep(len(last.Hashes), n.ours)
 			return out
 		}
 	}
-	return append(out, kv.Event{Kind: kv.Removed, Tier: tier, Hashes: []kv.Hash{n.ours}})
+	return append(out, kv.Event{Kind: kv.Removed, Tier: tier, Hashes: t.keep(0, n.ours)})
+}
+
+// keep appends a hash to those of the latest event, which are the last n kept,
+// and returns them.
+func (t *translator) keep(n int, h kv.Hash) []kv.Hash {
+	t.hashes = append(t.hashes, h)
+	return t.hashes[len(t.hashes)-n-1:]
 }
 
 // resolve names a run of blocks that follows before, and then the orphans that
@@ -240,12 +257,9 @@ func (t *translator) resolve(out []kv.Event, run orphan, before kv.Hash, odd boo
 	for todo := []work{{run, before, odd}}; len(todo) > 0; {
 		w := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		parent, odd := w.before, w.odd
-		ahead := len(w.run.tokens)/size - len(w.run.hashes) // blocks without a hash of their own
-		for i := range ahead {
-			parent = parent.Child(w.run.tokens[i*size : (i+1)*size])
-		}
-		tokens := w.run.tokens[ahead*size:]
+		odd := w.odd
+		t.chain = kv.Chain(append(t.chain[:0], w.before), w.before, w.run.tokens, size)
+		ours := t.chain[len(t.chain)-len(w.run.hashes)-1:] // behind blocks without a hash of their own
 		for i, h := range w.run.hashes {
 			odd = odd || i >= w.run.odd
 			n := t.names.findOrAdd(h)
@@ -253,9 +267,8 @@ func (t *translator) resolve(out []kv.Event, run orphan, before kv.Hash, odd boo
 				t.ghosts = append(t.ghosts, h)
 			}
 			if !n.resolved && !n.odd {
-				out = t.christen(out, n, parent, tokens[i*size:(i+1)*size], odd, len(w.run.hashes)-i)
+				out = t.christen(out, n, ours[i:], odd)
 			}
-			parent = n.ours
 			if len(t.orphans) == 0 {
 				continue
 			}
@@ -269,23 +282,23 @@ func (t *translator) resolve(out []kv.Event, run orphan, before kv.Hash, odd boo
 	return out
 }
 
-// christen gives a block its name, and tells where it is.
-func (t *translator) christen(out []kv.Event, n *name, parent kv.Hash, tokens []uint32, odd bool, more int) []kv.Event {
+// christen gives a block its name, the second of chain, and tells where it is.
+func (t *translator) christen(out []kv.Event, n *name, chain []kv.Hash, odd bool) []kv.Event {
 	if odd {
 		n.odd = true
 		t.stats.Uncovered++
 		return out
 	}
-	n.ours, n.parent, n.resolved = parent.Child(tokens), parent, true
+	n.parent, n.ours, n.resolved = chain[0], chain[1], true
 	if !n.spread {
 		if n.at.count > 0 && len(t.groups[n.at.tier]) == 1 {
-			out = t.tell(out, n, n.at.tier, more)
+			out = t.tell(out, n, n.at.tier)
 		}
 		return out
 	}
 	for tier := range kv.NumMarks {
 		if t.holds(n, tier) {
-			out = t.tell(out, n, tier, more)
+			out = t.tell(out, n, tier)
 		}
 	}
 	return out

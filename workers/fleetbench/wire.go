@@ -1,0 +1,255 @@
+package fleetbench
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/workers"
+	"github.com/kvasir-ai/kvasir/workers/events"
+	"github.com/kvasir-ai/kvasir/workers/events/zmtp"
+)
+
+// Index is what is filled.
+type Index interface {
+	workers.Sink
+	// Held is how many leading blocks of a prompt a worker has.
+	Held(id kv.WorkerID, hashes []kv.Hash) int
+}
+
+// WireOptions say what engines publish.
+type WireOptions struct {
+	Workers   int
+	Blocks    int  // of all workers together
+	Run       int  // blocks in an event, one event a message
+	OwnHashes bool // each worker hashes equal content differently
+	Seed      uint64
+}
+
+// DefaultWire are the options of the published figures, those of the comparison
+// with Dynamo's indexer.
+func DefaultWire() WireOptions { return WireOptions{Workers: 8, Blocks: 1 << 20, Run: 64, Seed: 1} }
+
+const (
+	wireChain = 512 // blocks of a prompt; two workers share the first half of each
+	wireBlock = 16  // tokens
+	wireModel = "wire"
+)
+
+// WireReport is what was measured.
+type WireReport struct {
+	Workers            int     `json:"workers"`
+	Memberships        int     `json:"memberships"`
+	Run                int     `json:"run_blocks"`
+	OwnHashes          bool    `json:"own_hashes"`
+	BlocksPerS         float64 `json:"wire_blocks_per_s"`
+	CPUPerBlockUS      float64 `json:"wire_cpu_us_per_block"` // publishers included
+	BytesPerMembership float64 `json:"wire_bytes_per_membership"`
+	Missing            int     `json:"missing"` // blocks that a look-up did not find afterwards
+}
+
+// engine is one publisher's messages, and what they say.
+type engine struct {
+	id       kv.WorkerID
+	messages [][]byte
+	chains   [][]kv.Hash
+	listener *zmtp.Listener
+}
+
+// Wire feeds x from o.Workers ZMQ publishers at once.
+func Wire(ctx context.Context, o WireOptions, x Index) (WireReport, error) {
+	perWorker := o.Blocks / max(o.Workers, 1) / wireChain
+	if perWorker < 1 || o.Run < 1 || wireChain%o.Run != 0 {
+		return WireReport{}, fmt.Errorf("bench index: want at least %d blocks for each of at least one worker, and a run that divides %d", wireChain, wireChain)
+	}
+	engines, err := newEngines(o, perWorker)
+	if err != nil {
+		return WireReport{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	start := make(chan struct{})
+	readers := make([]*events.Reader, len(engines))
+	for i, e := range engines {
+		x.AddWorker(e.id, "")
+		readers[i] = events.NewReader(events.ReaderConfig{
+			Resolve: func(context.Context) (events.Source, error) {
+				return events.Source{Endpoint: e.listener.Endpoint()}, nil
+			},
+			Model: wireModel, BlockSize: wireBlock,
+			Emit: func(list []kv.Event) {
+				for _, event := range list {
+					x.Apply(e.id, event)
+				}
+			},
+		})
+		running.Go(func() { e.publish(ctx, start) })
+		running.Go(func() { readers[i].Run(ctx) })
+	}
+	if err := await(ctx, func() bool { return connected(readers) }); err != nil {
+		return WireReport{}, err
+	}
+	memory, cpu, began := heap(), cpuTime(), time.Now()
+	close(start)
+	err = await(ctx, func() bool { return drained(readers, len(engines[0].messages)) })
+	took, spent := time.Since(began), cpuTime()-cpu
+	blocks := perWorker * wireChain * o.Workers
+	r := WireReport{
+		Workers: o.Workers, Memberships: blocks, Run: o.Run, OwnHashes: o.OwnHashes,
+		BlocksPerS:         float64(blocks) / took.Seconds(),
+		CPUPerBlockUS:      float64(spent.Nanoseconds()) / 1e3 / float64(blocks),
+		BytesPerMembership: (heap() - memory) / float64(blocks),
+	}
+	for _, e := range engines {
+		for _, chain := range e.chains {
+			r.Missing += len(chain) - x.Held(e.id, chain)
+		}
+	}
+	runtime.KeepAlive(engines)
+	if r.Missing > 0 && err == nil {
+		err = fmt.Errorf("bench index: %d of %d blocks are not in the index", r.Missing, blocks)
+	}
+	return r, err
+}
+
+func newEngines(o WireOptions, prompts int) ([]*engine, error) {
+	rng := rand.New(rand.NewPCG(o.Seed, 3))
+	root := kv.RootSpec{Model: wireModel, BlockSize: wireBlock}.Hash()
+	tokens := make([]uint32, wireChain*wireBlock)
+	var engines []*engine
+	for w := range o.Workers {
+		l, err := zmtp.Listen("tcp://127.0.0.1:0", zmtp.Pub)
+		if err != nil {
+			return nil, err
+		}
+		e := &engine{id: kv.WorkerID(fmt.Sprintf("w%d", w)), listener: l}
+		for p := range prompts {
+			head := rand.New(rand.NewPCG(o.Seed, uint64(w/2*prompts+p)))
+			for i := range tokens {
+				if i < len(tokens)/2 {
+					tokens[i] = head.Uint32N(150_000)
+				} else {
+					tokens[i] = rng.Uint32N(150_000)
+				}
+			}
+			chain := kv.Chain(nil, root, tokens, wireBlock)
+			e.chains = append(e.chains, chain)
+			if err := e.encode(o, w, tokens, chain); err != nil {
+				return nil, err
+			}
+		}
+		engines = append(engines, e)
+	}
+	return engines, nil
+}
+
+// encode appends the messages that store a prompt.
+func (e *engine) encode(o WireOptions, worker int, tokens []uint32, chain []kv.Hash) error {
+	name := func(h kv.Hash) events.EngineHash {
+		n := events.HashOf(h)
+		if o.OwnHashes {
+			n ^= events.EngineHash(worker) * 0x9E3779B97F4A7C15
+		}
+		return n
+	}
+	for i := 0; i < len(chain); i += o.Run {
+		ev := events.Event{Kind: kv.Stored, Tokens: tokens[i*wireBlock : (i+o.Run)*wireBlock], BlockSize: wireBlock}
+		for _, h := range chain[i : i+o.Run] {
+			ev.Hashes = append(ev.Hashes, name(h))
+		}
+		if i > 0 {
+			parent := name(chain[i-1])
+			ev.Parent = &parent
+		}
+		m, err := events.Encode(events.Batch{Time: float64(i), Events: []events.Event{ev}})
+		if err != nil {
+			return err
+		}
+		e.messages = append(e.messages, m)
+	}
+	return nil
+}
+
+// publish sends all messages to the first subscriber, once started. TCP holds it
+// back when the subscriber is slow.
+func (e *engine) publish(ctx context.Context, start <-chan struct{}) {
+	defer context.AfterFunc(ctx, func() { e.listener.Close() })()
+	c, err := e.listener.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	if c.Handshake() != nil {
+		return
+	}
+	if _, err := c.Recv(0); err != nil { // the subscription
+		return
+	}
+	<-start
+	var seq [8]byte
+	for i, m := range e.messages {
+		binary.BigEndian.PutUint64(seq[:], uint64(i))
+		if c.Send(nil, seq[:], m) != nil {
+			return
+		}
+	}
+	<-ctx.Done()
+}
+
+func connected(readers []*events.Reader) bool {
+	for _, r := range readers {
+		if !r.Stats().Connected {
+			return false
+		}
+	}
+	return true
+}
+
+func drained(readers []*events.Reader, messages int) bool {
+	for _, r := range readers {
+		if s := r.Stats(); s.Batches+s.BadBatches < uint64(messages) {
+			return false
+		}
+	}
+	return true
+}
+
+// await polls until done, for a minute at most.
+func await(ctx context.Context, done func() bool) error {
+	deadline := time.Now().Add(time.Minute)
+	for !done() {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("bench index: not done after a minute")
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// heap is the size of what is reachable.
+func heap() float64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// cpuTime is what this process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
