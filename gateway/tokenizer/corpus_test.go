@@ -75,6 +75,11 @@ func randomText(r *rand.Rand, special []string) string {
 			b.WriteString(s[:len(s)-r.IntN(2)*r.IntN(len(s))])
 		case k < 17:
 			b.WriteString(strings.Repeat(fragments[r.IntN(len(fragments))], 1+r.IntN(40)))
+		case k < 18 && r.IntN(8) == 0: // more marks than package norm lets pass
+			marks := []rune("\u0301\u0308\u0323\u0327\u0345")
+			for range 20 + r.IntN(60) {
+				b.WriteRune(marks[r.IntN(len(marks))])
+			}
 		case k < 18:
 			c := rune(r.IntN(0x110000))
 			if !utf8.ValidRune(c) {

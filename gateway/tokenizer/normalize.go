@@ -31,8 +31,8 @@ const (
 func (e *encoder) normalize(s string) string {
 	n := &e.t.normalizer
 	if n.nfc {
-		if !isNFC(e.t.suspects, s) {
-			e.buf = appendForm(norm.NFC, e.buf[:0], s)
+		if at := nextSuspect(e.t.suspects, s, 0); at < len(s) {
+			e.buf = appendNFC(e.t.suspects, e.buf[:0], s, at)
 			s = text(e.buf)
 		}
 	} else {
@@ -58,29 +58,6 @@ func (e *encoder) prefix(s string, first bool) string {
 func (e *encoder) prefixed(s string) string {
 	e.piece = append(append(e.piece[:0], ' '), s...)
 	return text(e.piece)
-}
-
-// appendForm appends s in form f as the reference normalizes it: by Unicode 9.
-// To it, a code point assigned later neither moves nor composes, so the text
-// between two of those is normalized on its own. (Text that a newer Unicode
-// calls normal is normal to it as well.)
-func appendForm(f norm.Form, dst []byte, s string) []byte {
-	for start := 0; start < len(s); {
-		end, size := start, 0
-		for end < len(s) {
-			var r rune
-			if r, size = runeAt(s, end); r >= 0x0378 && inTable(unassignedChanges[:], r) {
-				break
-			}
-			end += size
-			size = 0
-		}
-		// Not appended to dst itself, whose end could take part.
-		part := f.AppendString(dst[len(dst):], s[start:end])
-		dst = append(append(dst, part...), s[end:end+size]...)
-		start = end + size
-	}
-	return dst
 }
 
 func formStep(f norm.Form) func([]byte, string) []byte {
