@@ -45,17 +45,7 @@ func invalid(param, format string, args ...any) {
 // request is an *InvalidError. An *Error is the template's own: most templates raise
 // one for messages that they do not accept, and vLLM answers 400 to any.
 func (t *Template) RenderChat(c Chat) (out string, err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case *InvalidError:
-			err = p
-		case *Error: // beyond a bound while preparing
-			err = &InvalidError{Param: "messages", Err: p}
-		default:
-			panic(p)
-		}
-	}()
+	defer caught(&err)
 	messages := t.conversation(field("messages", c.Messages))
 	ctx := context(c)
 	ctx.setStr("messages", messages)

@@ -20,11 +20,11 @@ type python struct {
 	out *bufio.Scanner
 }
 
-// startPython needs KVASIR_JINJA_PYTHON to name a Python that has jinja2 3.1.6.
+// startPython needs KVASIR_PYTHON to name a Python that has jinja2 3.1.6.
 func startPython(t *testing.T) *python {
-	exe := os.Getenv("KVASIR_JINJA_PYTHON")
-	if exe == "" {
-		t.Skip("KVASIR_JINJA_PYTHON names no Python with jinja2==3.1.6 to compare with")
+	exe := os.Getenv("KVASIR_PYTHON")
+	if exe == "" || exec.Command(exe, "-c", "import jinja2; assert jinja2.__version__ == '3.1.6'").Run() != nil {
+		t.Skip("make test-deps installs a Python with jinja2==3.1.6 and says where in KVASIR_PYTHON")
 	}
 	cmd := exec.Command(exe, "-W", "ignore", filepath.Join("testdata", "jinja_reference.py"))
 	cmd.Stderr = os.Stderr
@@ -78,16 +78,17 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// rounds is how many comparisons to make, KVASIR_JINJA_ROUNDS if set.
+// rounds is how many comparisons to make: def times KVASIR_EFFORT.
 func rounds(t *testing.T, def int) int {
-	if s := os.Getenv("KVASIR_JINJA_ROUNDS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatalf("KVASIR_JINJA_ROUNDS: %v", err)
-		}
-		return n
+	s := os.Getenv("KVASIR_EFFORT")
+	if s == "" {
+		return def
 	}
-	return def
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("KVASIR_EFFORT=%q; expected a number from 1", s)
+	}
+	return n * def
 }
 
 // agree compares one rendering with the reference's, unless there is nothing to compare:
