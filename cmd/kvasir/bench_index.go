@@ -26,9 +26,9 @@ decoding and hashing.`,
 				if err != nil || asJSON {
 					return firstError(err, func() error { return printJSON(c, r) })
 				}
-				_, err = fmt.Fprintf(c.OutOrStdout(), "from the wire, drained: %.2f M blocks/s of %d publishers, %d blocks an event; "+
+				_, err = fmt.Fprintf(c.OutOrStdout(), "from the wire, drained: %.2f M blocks/s (first round %.2f) of %d publishers, %d blocks an event; "+
 					"CPU %.2f us a block, publishers included; %.0f bytes a membership\n",
-					r.BlocksPerS/1e6, r.Workers, r.Run, r.CPUPerBlockUS, r.BytesPerMembership)
+					r.BlocksPerS/1e6, r.FirstBlocksPerS/1e6, r.Workers, r.Run, r.CPUPerBlockUS, r.BytesPerMembership)
 				return err
 			}
 			r, err := indexbench.Run(c.Context(), o)
@@ -53,6 +53,7 @@ decoding and hashing.`,
 	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each part takes")
 	f.BoolVar(&fromWire, "wire", false, "measure events from ZMQ publishers instead")
 	f.IntVar(&wire.Run, "run", wire.Run, "with --wire: blocks in an event")
+	f.IntVar(&wire.Rounds, "rounds", wire.Rounds, "with --wire: how often to fill the index; the median round counts")
 	f.BoolVar(&wire.OwnHashes, "own-hashes", false, "with --wire: each engine hashes equal content differently")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
