@@ -106,6 +106,7 @@ func TestMetricsAreSoundAndCount(t *testing.T) {
 		`kvasir_router_ledger_added_total 2`,
 		`kvasir_router_ledger_released_total 2`,
 		`kvasir_router_ttft_observed_over_predicted_count{model="m"} 1`,
+		`kvasir_router_predictions_total{worker="w0"} 1`,
 		`kvasir_index_workers 1`,
 	} {
 		if !strings.Contains(got, want+"\n") {

@@ -83,7 +83,7 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 	})
 	r.MustRegister(m.decide, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kvasir_gateway_in_flight", Help: "Inference requests in flight.",
-	}, func() float64 { return float64(g.admission.count()) }), bookkeeping{g}, indexCollector{g.c.Index}, g.checker)
+	}, func() float64 { return float64(g.admission.count()) }), bookkeeping{g}, predictions{g}, indexCollector{g.c.Index}, g.checker)
 	return m
 }
 
