@@ -27,7 +27,9 @@ func bestCut(q *query, c *Candidate) cutPlan {
 	bestMS := max(queue, 0) + best.prefillMS
 	try := func(cut int, restoreMS float64) {
 		prefillMS := rates.PrefillMS(q.Tokens-cut*q.BlockSize, q.Tokens)
-		if ms := max(queue, restoreMS) + prefillMS; ms < bestMS {
+		// Blocks that need no restore are reused by the engine, whatever the rates
+		// say that it gains: they may have no slope yet.
+		if ms := max(queue, restoreMS) + prefillMS; ms < bestMS || restoreMS == 0 {
 			best, bestMS = cutPlan{cut, restoreMS, prefillMS}, ms
 		}
 	}

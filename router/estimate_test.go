@@ -225,3 +225,15 @@ func TestNoCandidates(t *testing.T) {
 		t.Error("no error for an unknown policy")
 	}
 }
+
+// Rates of a fresh worker may have no slope yet: computing less gains nothing
+// then. The engine reuses what it holds all the same.
+func TestWhatIsThereIsReusedWhateverTheRatesSay(t *testing.T) {
+	c := Candidate{Worker: "a", Rates: Rates{PrefillBaseMS: 15}, Load: Load{FreeKVShare: 1}, Spans: []kv.Span{{Blocks: 5, Tiers: kv.Tiers(kv.GPU)}}}
+	var e Estimate
+	q := newQuery(&Request{ID: "r", Tokens: 100, BlockSize: 10})
+	estimate(&e, &q, &c)
+	if e.Cut != 5 || e.CachedTokens != 50 {
+		t.Errorf("cut %d, %d tokens cached; want 5 and 50", e.Cut, e.CachedTokens)
+	}
+}
