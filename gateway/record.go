@@ -31,8 +31,9 @@ type Record struct {
 	Chosen kv.WorkerID `json:"chosen,omitempty"`
 	// Prefill is the worker of the first leg, if that is another.
 	Prefill kv.WorkerID `json:"chosen_prefill,omitempty"`
-	// RunnerUp would have been next.
-	RunnerUp kv.WorkerID `json:"runner_up,omitempty"`
+	// RunnerUp would have been next, after RunnerUpPrefill if it is set.
+	RunnerUp        kv.WorkerID `json:"runner_up,omitempty"`
+	RunnerUpPrefill kv.WorkerID `json:"runner_up_prefill,omitempty"`
 	// Asked is what the router was asked; nil before a decision.
 	Asked *router.Request `json:"asked,omitempty"`
 	// Cut is what the chosen worker's cut was better than.
@@ -135,6 +136,14 @@ func onboarded(planned int, r workers.OnboardResult, err error) *Onboarded {
 	return o
 }
 
+// NewRecord is the record of a decision that was made elsewhere than in a live
+// gateway, with all its candidates: explain shows it and Replay repeats it.
+func NewRecord(req router.Request, cs []router.Candidate, d router.Decision) Record {
+	r := Record{RequestID: req.ID, Time: req.Now, Tokens: req.Tokens}
+	r.decided(&req, cs, &d, true)
+	return r
+}
+
 // decided takes in a decision; whole says that all candidates are kept.
 func (r *Record) decided(req *router.Request, cs []router.Candidate, d *router.Decision, whole bool) {
 	asked := *req
@@ -156,6 +165,9 @@ func (r *Record) decided(req *router.Request, cs []router.Candidate, d *router.D
 	}
 	if next >= 0 {
 		r.RunnerUp = d.Estimates[next].Worker
+		if s := d.Estimates[next].Split; s != nil {
+			r.RunnerUpPrefill = s.Prefill
+		}
 	}
 	slices.Sort(keep)
 	if keep = slices.Compact(keep); whole {
@@ -219,15 +231,15 @@ func restored(b router.TierBlocks) int { return b.Total() - b[kv.GPU] }
 // winner is the chosen candidate, nil before a decision.
 func (r Record) winner() *Candidate {
 	for i := range r.Candidates {
-		if c := &r.Candidates[i]; c.Worker == r.Chosen && c.prefill() == r.Prefill {
+		if c := &r.Candidates[i]; c.Worker == r.Chosen && c.Prefill() == r.Prefill {
 			return &r.Candidates[i]
 		}
 	}
 	return nil
 }
 
-// prefill is the worker of the first leg, "" if it is the same.
-func (c *Candidate) prefill() kv.WorkerID {
+// Prefill is the worker of the first leg, "" if it is the same.
+func (c *Candidate) Prefill() kv.WorkerID {
 	if c.Split == nil {
 		return ""
 	}

@@ -34,9 +34,7 @@ func (r Record) Replay() error {
 			cs = append(cs, router.Candidate{Worker: c.Worker, Role: c.Role, Adapter: c.Inputs.Adapter, Spans: spans, Load: c.Inputs.Load, Rates: c.Inputs.Rates})
 		}
 	}
-	var again Record
-	d := policy.Decide(*r.Asked, cs)
-	again.decided(r.Asked, cs, &d, true)
+	again := NewRecord(*r.Asked, cs, policy.Decide(*r.Asked, cs))
 	if again.Chosen != r.Chosen || again.Prefill != r.Prefill {
 		return fmt.Errorf("%s was chosen; replayed, it is %s: %s", r.Chosen, again.Chosen, again.Why)
 	}

@@ -55,15 +55,14 @@ func printCandidates(w io.Writer, r gateway.Record) error {
 	}
 	fmt.Fprintln(t, "= TTFT\tharm\tscore\tms\t")
 	for _, c := range r.Candidates {
-		name, prefill := string(c.Worker), kv.WorkerID("")
+		name := string(c.Worker)
 		switch {
 		case c.Split != nil:
-			prefill = c.Split.Prefill
-			name = string(prefill) + " then " + name
+			name = string(c.Prefill()) + " then " + name
 		case c.Role == kv.Prefill:
 			name += " (first leg)"
 		}
-		if c.Worker == r.Chosen && prefill == r.Prefill {
+		if c.Worker == r.Chosen && c.Prefill() == r.Prefill {
 			name = "→ " + name
 		}
 		b := c.Blocks
@@ -104,16 +103,16 @@ func printOutcome(w io.Writer, r gateway.Record) error {
 		}
 		return fmt.Sprintf("%.3f ms", *v)
 	}
-	if !r.Done {
-		_, err := fmt.Fprintf(w, "\nTTFT predicted %s; not finished\n", ms(r.PredictedTTFTMS))
-		return err
+	if r.Done {
+		fmt.Fprintf(w, "\nTTFT predicted %s, observed %s; %s after %.3f ms\n", ms(r.PredictedTTFTMS), ms(r.ObservedTTFTMS), r.Outcome, r.DurationMS)
+	} else {
+		fmt.Fprintf(w, "\nTTFT predicted %s; not finished\n", ms(r.PredictedTTFTMS))
 	}
-	fmt.Fprintf(w, "\nTTFT predicted %s, observed %s; %s after %.3f ms\n", ms(r.PredictedTTFTMS), ms(r.ObservedTTFTMS), r.Outcome, r.DurationMS)
 	for _, c := range r.Candidates {
 		if r.Usage != nil && r.Usage.CachedTokens >= 0 && c.Worker == r.Chosen && c.Split == nil {
 			fmt.Fprintf(w, "cached tokens predicted %d, reported by the engine %d of %d\n", c.CachedTokens, r.Usage.CachedTokens, r.Usage.PromptTokens)
 		}
-		if c.Worker == r.RunnerUp && c.Worker != r.Chosen && c.Split == nil {
+		if c.Worker == r.RunnerUp && c.Prefill() == r.RunnerUpPrefill && (c.Worker != r.Chosen || c.Prefill() != r.Prefill) {
 			fmt.Fprintf(w, "%s would have been next: TTFT %.3f ms, score %.3f ms\n", c.Worker, c.TTFTMS, c.ScoreMS)
 		}
 	}
