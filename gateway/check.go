@@ -59,7 +59,7 @@ func CheckTokens(ctx context.Context, client *http.Client, engine workers.Info, 
 func compareTokens(ctx context.Context, there *engineTokens, engine workers.Info, l *language, now clock) (TokenCheck, error) {
 	check := TokenCheck{Result: TokensMatch}
 	for _, p := range probes {
-		if p.endpoint == endpointChat && l.template == nil {
+		if p.endpoint == endpointChat && l.Renderer == nil {
 			continue // such chats go to the engine anyhow
 		}
 		body := p.of(engine.Model)
@@ -110,14 +110,14 @@ func tokensHere(l *language, p probe, body []byte, now clock) (tokens []uint32, 
 		q.encodePrompts(&out, l)
 		return out.tokens, "", true
 	}
-	text, reason, err := renderChat(l, q, now)
+	tokens, reason, err := renderChat(l, q, now)
 	switch {
 	case err != nil:
 		return nil, err.Error(), true
 	case reason != "":
 		return nil, "", false
 	}
-	return l.tokenizer.Encode(nil, text, q.addSpecial), "", true
+	return tokens, "", true
 }
 
 // difference finds where two lists that differ part.
@@ -130,7 +130,7 @@ func difference(l *language, name string, ours, theirs []uint32) *TokenDifferenc
 		if i >= len(ids) {
 			return "the end"
 		}
-		text, _ := l.tokenizer.Token(ids[i])
+		text, _ := l.Tokenizer.Token(ids[i])
 		return fmt.Sprintf("%d %q", ids[i], text)
 	}
 	return &TokenDifference{Probe: name, Position: i, Here: show(ours), There: show(theirs)}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,19 +13,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
-	"github.com/kvasir-ai/kvasir/gateway/tokenizer"
+	"github.com/kvasir-ai/kvasir/gateway/dialect"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/workers"
 )
 
 // language is what turns a model's requests into tokens.
 type language struct {
-	tokenizer *tokenizer.Tokenizer
-	template  *chattemplate.Template // nil: the model has none that runs here
-	broken    error                  // why it does not run
-	// untemplated is the same without the template, for models whose engine has
-	// another one.
+	*dialect.Dialect
+	// untemplated is the same without the renderer of chats, for models whose engine
+	// has another one.
 	untemplated *language
 }
 
@@ -68,10 +64,10 @@ func (ms *models) load(path string) (*language, error) {
 	if once == nil {
 		once = sync.OnceValues(func() (*language, error) {
 			l, err := loadLanguage(path, ms.now())
-			if err == nil && l.broken != nil {
+			if err == nil && l.Broken != nil {
 				// It serves, but a chat costs a call more, and is routed blindly where
 				// the engine doesn't tokenize either.
-				ms.log.Warn("the model's chat template cannot be run here; its engine is asked for every chat's tokens", "tokenizer", path, "error", l.broken)
+				ms.log.Warn("the model's chats cannot be rendered here; its engine is asked for every chat's tokens", "tokenizer", path, "error", l.Broken)
 			}
 			return l, err
 		})
@@ -82,39 +78,14 @@ func (ms *models) load(path string) (*language, error) {
 }
 
 func loadLanguage(path string, now time.Time) (*language, error) {
-	t, err := tokenizer.Load(path)
+	d, err := dialect.Load(path, now)
 	if err != nil {
 		return nil, err
 	}
-	l := &language{tokenizer: t, untemplated: &language{tokenizer: t}}
-	src := t.ChatTemplate()
-	if src == "" {
-		return l, nil
-	}
-	if l.template, l.broken = chattemplate.Parse(src); l.broken == nil {
-		l.broken = try(l, now)
-	}
-	if l.broken != nil {
-		l.template = nil
-	}
-	return l, nil
+	untemplated := *d
+	untemplated.Renderer = nil
+	return &language{d, &language{Dialect: &untemplated}}, nil
 }
-
-// try renders a small chat. A template that refuses it works.
-func try(l *language, now time.Time) error {
-	_, err := l.template.RenderChat(chattemplate.Chat{
-		Messages:            []byte(`[{"role":"user","content":"Hello"}]`),
-		AddGenerationPrompt: true, SpecialTokens: l.tokenizer.SpecialTokens(), Now: now,
-	})
-	var broken *chattemplate.Error
-	if errors.As(err, &broken) && broken.Kind != raised {
-		return err
-	}
-	return nil
-}
-
-// raised is the kind of error that a template raises itself.
-const raised = "TemplateError"
 
 // language is how name's prompts become tokens; nil: only its engine knows.
 func (ms *models) language(name string) *language {

@@ -1,12 +1,11 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
+	"github.com/kvasir-ai/kvasir/gateway/dialect"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
@@ -63,8 +62,8 @@ func (g *Gateway) tokenize(ctx context.Context, q *inference) (*promptTokens, er
 	switch {
 	case q.endpoint == endpointCompletion && (l != nil || allTokens(q.prompts)):
 		q.encodePrompts(p, l)
-	case q.endpoint == endpointChat && l != nil && l.template != nil:
-		text, reason, err := renderChat(l, q, g.c.Now)
+	case q.endpoint == endpointChat && l != nil && l.Renderer != nil:
+		tokens, reason, err := renderChat(l, q, g.c.Now)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +73,7 @@ func (g *Gateway) tokenize(ctx context.Context, q *inference) (*promptTokens, er
 		if reason != "" {
 			return g.untokenized(q, reason), nil
 		}
-		p.tokens = l.tokenizer.Encode(nil, text, q.addSpecial)
+		p.tokens = tokens
 		p.total = len(p.tokens)
 	default:
 		return g.tokenizeAtEngine(ctx, q), nil
@@ -108,7 +107,7 @@ func (q *inference) encodePrompts(p *promptTokens, l *language) {
 	for i, one := range q.prompts {
 		ids := one.tokens
 		if ids == nil {
-			ids = l.tokenizer.Encode(nil, one.text, q.addSpecial)
+			ids = l.Encode(nil, one.text, q.addSpecial)
 		}
 		if i == 0 {
 			p.tokens = ids
@@ -118,48 +117,42 @@ func (q *inference) encodePrompts(p *promptTokens, l *language) {
 	p.batch = len(q.prompts) > 1
 }
 
-// renderChat is the prompt's text, or the reason why only the engine can make
-// it. A template that refuses the request is the client's error.
-func renderChat(l *language, q *inference, now clock) (text, reason string, err error) {
-	text, err = l.template.RenderChat(chattemplate.Chat{
+// renderChat is the prompt's tokens, or the reason why only the engine can make
+// them. A template that refuses the request is the client's error.
+func renderChat(l *language, q *inference, now clock) (tokens []uint32, reason string, err error) {
+	effort, err := q.fields.text(fieldReasoningEffort)
+	if err != nil {
+		return nil, "", err
+	}
+	prompt, err := l.Renderer.Prompt(chattemplate.Chat{
 		Messages:             q.fields[fieldMessages],
 		Tools:                q.fields[fieldTools],
 		Documents:            q.fields[fieldDocuments],
 		AddGenerationPrompt:  q.addGenerationPrompt,
 		ContinueFinalMessage: q.continueFinalMessage,
-		Kwargs:               q.templateKwargs(),
-		SpecialTokens:        l.tokenizer.SpecialTokens(),
+		ReasoningEffort:      effort,
+		Kwargs:               q.fields[fieldTemplateKwargs],
+		SpecialTokens:        l.Tokenizer.SpecialTokens(),
 		Now:                  now(),
 	})
+	if err == nil {
+		tokens, err = l.EncodePrompt(nil, prompt, q.addSpecial)
+	}
 	var invalid *chattemplate.InvalidError
 	var broken *chattemplate.Error
 	switch {
 	case err == nil:
-		return text, "", nil
+		return tokens, "", nil
 	case errors.Is(err, chattemplate.ErrUnsupportedContent):
-		return "", reasonMultimodal, nil
+		return nil, reasonMultimodal, nil
 	case errors.As(err, &invalid):
-		return "", "", fail(CodeInvalidMessages, invalid.Param, "%v", invalid.Err).quoting()
-	case errors.As(err, &broken) && broken.Kind == raised:
+		return nil, "", fail(CodeInvalidMessages, invalid.Param, "%v", invalid.Err).quoting()
+	case errors.As(err, &broken) && broken.Kind == dialect.Raised:
 		// The template's own words for the client.
-		return "", "", fail(CodeInvalidMessages, "messages", "the model's chat template refused the messages: %s", broken.Message).quoting()
+		return nil, "", fail(CodeInvalidMessages, "messages", "the model's chat template refused the messages: %s", broken.Message).quoting()
 	}
 	// A template that we can't run: the engine may, or will say why not.
-	return "", reasonTemplate, nil
-}
-
-// templateKwargs are the request's template arguments. Engines pass
-// reasoning_effort on to the template like one of them.
-func (q *inference) templateKwargs() json.RawMessage {
-	kwargs, effort := q.fields[fieldTemplateKwargs], q.fields[fieldReasoningEffort]
-	if effort == nil {
-		return kwargs
-	}
-	merged := append([]byte(`{"reasoning_effort":`), effort...)
-	if rest := bytes.TrimLeft(kwargs[min(1, len(kwargs)):], " \t\r\n"); len(rest) > 0 && rest[0] != '}' {
-		return append(append(merged, ','), rest...)
-	}
-	return append(merged, '}')
+	return nil, reasonTemplate, nil
 }
 
 func (g *Gateway) untokenized(q *inference, reason string) *promptTokens {

@@ -45,7 +45,7 @@ func (g *Gateway) tokenizeEndpoint(c *gin.Context) error {
 		TokenStrs   []string `json:"token_strs"`
 	}{Count: len(p.tokens), Tokens: p.tokens, MaxModelLen: g.card(c, q.model).MaxModelLen}
 	for i := 0; withText && i < len(p.tokens); i++ {
-		text, _ := l.tokenizer.Token(p.tokens[i])
+		text, _ := l.Tokenizer.Token(p.tokens[i])
 		answer.TokenStrs = append(answer.TokenStrs, text)
 	}
 	g.answer(c, answer)
@@ -68,7 +68,7 @@ func (g *Gateway) detokenizeEndpoint(c *gin.Context) error {
 	if json.Unmarshal(fs[fieldTokens], &ids) != nil {
 		return wrongType("tokens", "an array of token ids")
 	}
-	g.answer(c, gin.H{"prompt": string(l.tokenizer.Decode(nil, ids, false))})
+	g.answer(c, gin.H{"prompt": string(l.Tokenizer.Decode(nil, ids, false))})
 	return nil
 }
 
