@@ -1,7 +1,10 @@
 package host
 
 import (
+	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -74,4 +77,75 @@ func TestAligned(t *testing.T) {
 			t.Fatalf("Aligned(%d): %d bytes at %p", n, len(b), &b[0])
 		}
 	}
+}
+
+func TestTouchMakesPagesPresentAndChangesNothing(t *testing.T) {
+	m, err := Map(300, 300_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	copy(m.Slot(299), "kept")
+	m.Touch()
+	m.Touched()
+	if got := string(m.Slot(299)[:4]); got != "kept" {
+		t.Fatalf("the slot holds %q", got)
+	}
+	present := make([]byte, len(m.All())/os.Getpagesize())
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m.All()[0])), uintptr(len(m.All())), uintptr(unsafe.Pointer(&present[0])))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	for i, p := range present {
+		if p&1 == 0 {
+			t.Fatalf("page %d of %d is not present", i, len(present))
+		}
+	}
+}
+
+func TestReservedHugePagesAreUsed(t *testing.T) {
+	free, err := os.ReadFile("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+	if n, _ := strconv.Atoi(strings.TrimSpace(string(free))); err != nil || n < 2 {
+		t.Skip("no huge pages are reserved here (sysctl vm.nr_hugepages=2)")
+	}
+	m, err := Map(2, 3<<19) // 3 MiB
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !m.Huge() || len(m.All()) != 4<<20 {
+		t.Fatalf("huge: %v, %d bytes", m.Huge(), len(m.All()))
+	}
+	for i := range 2 {
+		copy(m.Slot(i), "written")
+	}
+}
+
+func TestNodes(t *testing.T) {
+	f := func(list string, mask uint64, n int) {
+		t.Helper()
+		if gotMask, gotN := parseNodes(list); gotMask != mask || gotN != n {
+			t.Errorf("%q: %b, %d nodes; want %b, %d", list, gotMask, gotN, mask, n)
+		}
+	}
+	f("0\n", 1, 1)
+	f("0-1\n", 3, 2)
+	f("0-1,4\n", 19, 3)
+	f("", 0, 0)
+	f("0-99\n", 0, 0)
+	f("x\n", 0, 0)
+}
+
+func TestMemoryIsInterleaved(t *testing.T) {
+	m, err := Map(4, Align)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := interleave(m.All(), 1); errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		t.Skipf("no mbind here: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	copy(m.Slot(3), "usable")
 }
