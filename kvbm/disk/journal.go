@@ -22,6 +22,7 @@ type journal struct {
 	live    []record // by slot; seq 0 = nothing
 	limit   int64    // size at which a checkpoint is due
 	dirty   bool     // has records that were not synced
+	syncing file     // is being synced, and closed by who does it if no longer in use
 }
 
 func (j *journal) path() string { return filepath.Join(j.dir, "journal") }
@@ -68,17 +69,22 @@ func (j *journal) forget(slot uint32) {
 	j.live[slot] = record{}
 }
 
+// sync makes what was appended so far durable, while more is appended. It is
+// not called twice at a time.
 func (j *journal) sync() error {
 	j.mu.Lock()
+	f := j.f
+	j.syncing, j.dirty = f, false
+	j.mu.Unlock()
+	err := f.Sync()
+	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !j.dirty {
-		return nil
+	j.syncing = nil
+	if f != j.f { // a checkpoint has replaced it, and is durable itself
+		return f.Close()
 	}
-	if err := j.f.Sync(); err != nil {
-		return err
-	}
-	j.dirty = false
-	return nil
+	j.dirty = j.dirty || err != nil
+	return err
 }
 
 // checkpoint replaces the journal by one that holds what is live and nothing
@@ -97,7 +103,7 @@ func (j *journal) checkpoint() error {
 	if err != nil {
 		return fmt.Errorf("disk tier: checkpoint: %w", err)
 	}
-	if j.f != nil {
+	if j.f != nil && j.f != j.syncing {
 		_ = j.f.Close() // it is unlinked; its content no longer matters
 	}
 	j.f, j.head, j.seed, j.off, j.dirty = f, head, seed, int64(len(b)), false

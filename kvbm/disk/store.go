@@ -26,8 +26,9 @@ var ErrCorrupt = errors.New("disk tier: checksum mismatch")
 const (
 	// slotsAt is where the slots begin: after the superblock's page.
 	slotsAt = host.Align
-	// syncPeriod is how much may be lost when the machine dies.
-	syncPeriod = 100 * time.Millisecond
+	// syncPeriod is how much may be lost when the machine dies. A device flushes
+	// its cache for every sync, and does nothing else meanwhile.
+	syncPeriod = time.Second
 )
 
 // Options are what a Store is opened with.

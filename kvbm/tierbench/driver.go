@@ -29,11 +29,12 @@ type driver struct {
 	keys       []string // patterns of what the bench leaves in Redis
 }
 
-func newDriver(ctx context.Context, tier kv.Tier, blocks int, o Options, dir string) (*driver, error) {
+// newDriver makes a tier for the given number of blocks below a gpu pool.
+func newDriver(ctx context.Context, tier kv.Tier, gpuBlocks, blocks int, o Options, dir string) (*driver, error) {
 	c := kvbm.Config{
 		// A layout of this run alone: nothing in Redis is found, or left findable.
 		Layout:    kv.Layout{Model: fmt.Sprintf("bench %x", rand.Uint64()), BlockBytes: o.BlockBytes},
-		GPUBlocks: blocks,
+		GPUBlocks: gpuBlocks,
 	}
 	d := &driver{ctx: ctx, tier: tier, blocks: blocks, blockBytes: o.BlockBytes}
 	stride := int64(host.Stride(o.BlockBytes))
@@ -138,30 +139,39 @@ func (d *driver) write() error {
 // rest waits until nothing moves any more, and makes sure that the round is in
 // the tier.
 func (d *driver) rest() error {
+	d.drain()
+	if there := d.there(d.round); there < d.blocks {
+		return fmt.Errorf("only %d of %d blocks reached the tier: %+v", there, d.blocks, d.m.Stats().Links)
+	}
+	return nil
+}
+
+// drain waits until nothing moves any more.
+func (d *driver) drain() {
 	for {
 		queued := 0
 		for _, l := range d.m.Stats().Links {
 			queued += l.Queued
 		}
 		if queued == 0 {
-			break
+			return
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
+}
+
+// there counts the leading blocks that are in the tier.
+func (d *driver) there(bs []kv.Block) (n int) {
 	var hashes []kv.Hash
-	for _, b := range d.round {
+	for _, b := range bs {
 		hashes = append(hashes, b.Hash)
 	}
-	there := 0
 	for _, span := range d.m.Lookup(hashes) {
 		if span.Tiers.Has(d.tier) {
-			there += span.Blocks
+			n += span.Blocks
 		}
 	}
-	if there < d.blocks {
-		return fmt.Errorf("only %d of %d blocks reached the tier: %+v", there, d.blocks, d.m.Stats().Links)
-	}
-	return nil
+	return n
 }
 
 // read empties the gpu pool and brings the round back.

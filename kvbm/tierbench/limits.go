@@ -20,8 +20,7 @@ import (
 
 const (
 	// Transfers in flight at a limit, as many as the manager's links have.
-	fileReaders = 4
-	fileWriters = 2
+	fileWorkers = 4
 	sockets     = 4
 	chunkBytes  = 2 << 20
 	rawPrefix   = "kvasir-bench-raw:"
@@ -43,10 +42,7 @@ func each(blocks, workers int, do func(worker, block int) error) error {
 }
 
 // memoryLimit copies between two mappings.
-type memoryLimit struct {
-	a, b   *host.Memory
-	blocks int
-}
+type memoryLimit struct{ a, b *host.Memory }
 
 func newMemoryLimit(blocks, blockBytes int) (limit, error) {
 	a, err := host.Map(blocks, blockBytes)
@@ -57,16 +53,16 @@ func newMemoryLimit(blocks, blockBytes int) (limit, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	return &memoryLimit{a, b, blocks}, nil
+	return &memoryLimit{a, b}, nil
 }
 
-func (l *memoryLimit) name() string { return "memcpy, one thread" }
-func (l *memoryLimit) read() error  { return l.copy(l.a, l.b) }
-func (l *memoryLimit) write() error { return l.copy(l.b, l.a) }
-func (l *memoryLimit) close() error { return errors.Join(l.a.Close(), l.b.Close()) }
+func (l *memoryLimit) name() string      { return "memcpy, one thread" }
+func (l *memoryLimit) read(n int) error  { return l.copy(l.a, l.b, n) }
+func (l *memoryLimit) write(n int) error { return l.copy(l.b, l.a, n) }
+func (l *memoryLimit) close() error      { return errors.Join(l.a.Close(), l.b.Close()) }
 
-func (l *memoryLimit) copy(to, from *host.Memory) error {
-	for i := range l.blocks {
+func (l *memoryLimit) copy(to, from *host.Memory, n int) error {
+	for i := range n {
 		copy(to.Slot(i), from.Slot(i))
 	}
 	return nil
@@ -76,13 +72,12 @@ func (l *memoryLimit) copy(to, from *host.Memory) error {
 type fileLimit struct {
 	f      *os.File
 	mem    *host.Memory
-	blocks int
 	direct bool
 }
 
 func newFileLimit(dir string, blocks, blockBytes int) (limit, error) {
 	path := filepath.Join(dir, "raw")
-	l := &fileLimit{blocks: blocks, direct: true}
+	l := &fileLimit{direct: true}
 	var err error
 	if l.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_DIRECT, 0o600); errors.Is(err, unix.EINVAL) {
 		l.direct = false
@@ -99,9 +94,9 @@ func newFileLimit(dir string, blocks, blockBytes int) (limit, error) {
 
 func (l *fileLimit) name() string {
 	if l.direct {
-		return fmt.Sprintf("pread and pwrite with O_DIRECT, %d and %d threads", fileReaders, fileWriters)
+		return fmt.Sprintf("pread and pwrite with O_DIRECT, %d threads", fileWorkers)
 	}
-	return fmt.Sprintf("pread and pwrite, %d and %d threads", fileReaders, fileWriters)
+	return fmt.Sprintf("pread and pwrite, %d threads", fileWorkers)
 }
 
 func (l *fileLimit) slot(i int) ([]byte, int64) {
@@ -109,16 +104,16 @@ func (l *fileLimit) slot(i int) ([]byte, int64) {
 	return b[:cap(b)], int64(i) * int64(cap(b))
 }
 
-func (l *fileLimit) read() error {
-	return each(l.blocks, fileReaders, func(_, i int) error {
+func (l *fileLimit) read(n int) error {
+	return each(n, fileWorkers, func(_, i int) error {
 		b, at := l.slot(i)
 		_, err := l.f.ReadAt(b, at)
 		return err
 	})
 }
 
-func (l *fileLimit) write() error {
-	return each(l.blocks, fileWriters, func(_, i int) error {
+func (l *fileLimit) write(n int) error {
+	return each(n, fileWorkers, func(_, i int) error {
 		b, at := l.slot(i)
 		_, err := l.f.WriteAt(b, at)
 		return err
@@ -133,7 +128,6 @@ type socketLimit struct {
 	conns  []net.Conn
 	in     []*bufio.Reader
 	mem    *host.Memory
-	blocks int
 	chunks int
 	value  int
 }
@@ -147,7 +141,7 @@ func newSocketLimit(url string, blocks, blockBytes int) (_ limit, err error) {
 		return nil, errors.New("the bare socket has neither TLS nor passwords; measure a Redis without them")
 	}
 	value := min(blockBytes, chunkBytes)
-	l := &socketLimit{blocks: blocks, value: value, chunks: (blockBytes + value - 1) / value}
+	l := &socketLimit{value: value, chunks: (blockBytes + value - 1) / value}
 	if l.mem, err = host.Map(blocks*l.chunks, value); err != nil {
 		return nil, err
 	}
@@ -166,8 +160,8 @@ func (l *socketLimit) name() string { return fmt.Sprintf("bare socket, %d connec
 
 func (l *socketLimit) key(i int) string { return rawPrefix + strconv.Itoa(i) }
 
-func (l *socketLimit) write() error {
-	return each(l.blocks*l.chunks, sockets, func(w, i int) error {
+func (l *socketLimit) write(n int) error {
+	return each(n*l.chunks, sockets, func(w, i int) error {
 		key := l.key(i)
 		head := fmt.Sprintf("*5\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n", len(key), key, l.value)
 		tail := "\r\n$2\r\nEX\r\n$3\r\n300\r\n"
@@ -179,8 +173,8 @@ func (l *socketLimit) write() error {
 	})
 }
 
-func (l *socketLimit) read() error {
-	return each(l.blocks*l.chunks, sockets, func(w, i int) error {
+func (l *socketLimit) read(n int) error {
+	return each(n*l.chunks, sockets, func(w, i int) error {
 		key := l.key(i)
 		if _, err := fmt.Fprintf(l.conns[w], "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(key), key); err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
@@ -19,7 +21,7 @@ type Options struct {
 	BlockBytes int    // 0: 2 MiB
 	// Bytes are moved per round and direction; 0: 256 MiB, at least 4 blocks.
 	Bytes  int64
-	Rounds int // 0: 5. The median counts
+	Rounds int // 0: 11. The median counts
 }
 
 // Report is what was measured.
@@ -30,7 +32,9 @@ type Report struct {
 	Tiers      []TierReport `json:"tiers"`
 }
 
-// TierReport is one tier. A GB is 10^9 bytes; the ratios are tier to limit.
+// TierReport is one tier. A GB is 10^9 bytes. Speeds are medians over the
+// rounds; a ratio, tier to limit, is the median of the rounds' own ratios, because
+// the two halves of one round saw the same machine.
 type TierReport struct {
 	Tier       kv.Tier `json:"tier"`
 	Read       float64 `json:"read_gb_per_s"`
@@ -39,15 +43,27 @@ type TierReport struct {
 	LimitWrite float64 `json:"limit_write_gb_per_s"`
 	RatioRead  float64 `json:"ratio_read"`
 	RatioWrite float64 `json:"ratio_write"`
+	// CPU is what this process used, in seconds of one core per GB.
+	CPURead       float64 `json:"cpu_s_per_gb_read"`
+	CPUWrite      float64 `json:"cpu_s_per_gb_write"`
+	LimitCPURead  float64 `json:"limit_cpu_s_per_gb_read"`
+	LimitCPUWrite float64 `json:"limit_cpu_s_per_gb_write"`
+	// Load is how long a request waits for one block, with nothing else going on
+	// and beside as many offloads as the tier takes. LimitLoad and LimitStore are
+	// one block, read and written at the limit.
+	Load       Latency `json:"load_us"`
+	LoadBeside Latency `json:"load_beside_offload_us"`
+	LimitLoad  Latency `json:"limit_load_us"`
+	LimitStore Latency `json:"limit_store_us"`
 	// Limit says what the limit is.
 	Limit string `json:"limit"`
 }
 
-// limit is the raw thing under a tier. Each call moves all blocks once.
+// limit is the raw thing under a tier. Each call moves the first n blocks.
 type limit interface {
 	name() string
-	read() error
-	write() error
+	read(n int) error
+	write(n int) error
 	close() error
 }
 
@@ -60,7 +76,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		o.Bytes = 256 << 20
 	}
 	if o.Rounds == 0 {
-		o.Rounds = 5
+		o.Rounds = 11
 	}
 	blocks := int(max(4, o.Bytes/int64(o.BlockBytes)))
 	r := Report{BlockBytes: o.BlockBytes, Blocks: blocks, Rounds: o.Rounds}
@@ -69,13 +85,17 @@ func Run(ctx context.Context, o Options) (Report, error) {
 			return fmt.Errorf("bench of the %s tier: %w", tier, errors.Join(err, d.close()))
 		}
 		t, err := measure(ctx, tier, d, l, o.Rounds)
-		if err = errors.Join(err, d.close(), l.close()); err != nil {
+		err = errors.Join(err, d.close())
+		if err == nil {
+			err = latencies(ctx, o, &t, l)
+		}
+		if err = errors.Join(err, l.close()); err != nil {
 			return fmt.Errorf("bench of the %s tier: %w", tier, err)
 		}
 		r.Tiers = append(r.Tiers, t)
 		return nil
 	}
-	d, err := newDriver(ctx, kv.CPU, blocks, o, "")
+	d, err := newDriver(ctx, kv.CPU, blocks, blocks, o, "")
 	if err != nil {
 		return r, err
 	}
@@ -89,7 +109,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 			return r, fmt.Errorf("bench of the disk tier: %w", err)
 		}
 		defer os.RemoveAll(dir)
-		d, err := newDriver(ctx, kv.Disk, blocks, o, dir)
+		d, err := newDriver(ctx, kv.Disk, blocks, blocks, o, dir)
 		if err != nil {
 			return r, err
 		}
@@ -99,7 +119,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		}
 	}
 	if o.RedisURL != "" {
-		d, err := newDriver(ctx, kv.Redis, blocks, o, "")
+		d, err := newDriver(ctx, kv.Redis, blocks, blocks, o, "")
 		if err != nil {
 			return r, err
 		}
@@ -115,7 +135,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 // warms up (page faults, connections, extents never written) and does not count.
 func measure(ctx context.Context, tier kv.Tier, d *driver, l limit, rounds int) (TierReport, error) {
 	gb := float64(d.blocks) * float64(d.blockBytes) / 1e9
-	var read, write, limitRead, limitWrite []float64
+	var sums [numSteps]struct{ speed, cpu []float64 }
+	var ratioRead, ratioWrite []float64
 	for round := range rounds + 1 {
 		if err := ctx.Err(); err != nil {
 			return TierReport{}, err
@@ -123,25 +144,49 @@ func measure(ctx context.Context, tier kv.Tier, d *driver, l limit, rounds int) 
 		if err := d.prepare(round); err != nil {
 			return TierReport{}, err
 		}
-		for _, step := range []struct {
-			into *[]float64
-			do   func() error
-		}{{&write, d.write}, {&limitWrite, l.write}, {&read, d.read}, {&limitRead, l.read}} {
-			start := time.Now()
-			if err := step.do(); err != nil {
+		var speed [numSteps]float64
+		for i, do := range [numSteps]func() error{
+			stepWrite: d.write, stepLimitWrite: func() error { return l.write(d.blocks) },
+			stepRead: d.read, stepLimitRead: func() error { return l.read(d.blocks) },
+		} {
+			start, used := time.Now(), processCPU()
+			if err := do(); err != nil {
 				return TierReport{}, err
 			}
+			speed[i] = gb / time.Since(start).Seconds()
 			if round > 0 {
-				*step.into = append(*step.into, gb/time.Since(start).Seconds())
+				sums[i].speed = append(sums[i].speed, speed[i])
+				sums[i].cpu = append(sums[i].cpu, (processCPU()-used).Seconds()/gb)
 			}
 		}
+		if round > 0 {
+			ratioRead = append(ratioRead, speed[stepRead]/speed[stepLimitRead])
+			ratioWrite = append(ratioWrite, speed[stepWrite]/speed[stepLimitWrite])
+		}
 	}
-	t := TierReport{
-		Tier: tier, Limit: l.name(),
-		Read: median(read), Write: median(write), LimitRead: median(limitRead), LimitWrite: median(limitWrite),
-	}
-	t.RatioRead, t.RatioWrite = t.Read/t.LimitRead, t.Write/t.LimitWrite
-	return t, nil
+	speed := func(i int) float64 { return median(sums[i].speed) }
+	cpu := func(i int) float64 { return median(sums[i].cpu) }
+	return TierReport{
+		Tier: tier, Limit: l.name(), RatioRead: median(ratioRead), RatioWrite: median(ratioWrite),
+		Read: speed(stepRead), Write: speed(stepWrite), LimitRead: speed(stepLimitRead), LimitWrite: speed(stepLimitWrite),
+		CPURead: cpu(stepRead), CPUWrite: cpu(stepWrite), LimitCPURead: cpu(stepLimitRead), LimitCPUWrite: cpu(stepLimitWrite),
+	}, nil
+}
+
+// The steps of a round. Each of the tier's is followed by its limit's.
+const (
+	stepWrite = iota
+	stepLimitWrite
+	stepRead
+	stepLimitRead
+	numSteps
+)
+
+// processCPU is what this process has used so far.
+func processCPU() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // fails for no process's own
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func median[T cmp.Ordered](xs []T) T {

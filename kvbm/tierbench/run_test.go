@@ -20,7 +20,8 @@ func TestAllTiersAreMeasured(t *testing.T) {
 	for i, want := range []kv.Tier{kv.CPU, kv.Disk, kv.Redis} {
 		got := r.Tiers[i]
 		if got.Tier != want || got.Read <= 0 || got.Write <= 0 || got.LimitRead <= 0 || got.LimitWrite <= 0 ||
-			got.RatioRead != got.Read/got.LimitRead || got.RatioWrite != got.Write/got.LimitWrite {
+			got.RatioRead <= 0 || got.RatioWrite <= 0 || got.CPURead < 0 || got.CPUWrite < 0 ||
+			got.Load.N == 0 || got.LoadBeside.N == 0 || got.LimitLoad.P50 > got.LimitLoad.P99 || got.LimitStore.Max <= 0 {
 			t.Errorf("%+v", got)
 		}
 	}
