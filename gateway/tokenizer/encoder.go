@@ -13,6 +13,7 @@ type encoder struct {
 	long  [1 << longBits]longEntry
 
 	ids        []uint32 // symbols of the word being merged
+	ranks      [maxScanned]uint32
 	next, prev []uint32
 	heap       []uint64
 	buf        []byte // normalized text

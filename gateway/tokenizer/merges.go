@@ -1,65 +1,104 @@
 package tokenizer
 
-// noMerge is the value of a pair that does not merge; its rank is the worst.
-const noMerge = 1<<64 - 1
-
-// mergeTable maps a pair of ids to (rank << 32 | merged id).
+// A mergeTable maps a pair of ids to the rank of their merge, and ranks to what
+// the merge makes. It is asked for every pair of every word that was not met
+// before, so it is kept small: a slot is left << 43 | right << 22 | rank.
 type mergeTable struct {
-	slots []mergeSlot
+	slots []uint64
 	shift uint
 	// maybe has a bit set for every pair that merges, by its hash. Most pairs
 	// that are asked for do not, and it fits the cache where slots do not.
 	maybe [1 << maybeBits / 64]uint64
-	// bytes holds the pairs of single bytes, where every word starts; nil for
-	// SentencePiece.
-	bytes []uint64
+	// bytes holds the ranks of pairs of single bytes, where every word starts;
+	// nil for SentencePiece.
+	bytes []uint32
+	// made is what the merges of a rank make. Scores of SentencePiece may tie: a
+	// rank that makes several pieces is several here, and its pairs are in tied.
+	made []uint32
+	tied map[uint64]uint32
 }
 
-const maybeBits = 21
+const (
+	maybeBits = 21
+	rankBits  = 22
+	noRank    = 1<<rankBits - 1 // of a pair that does not merge, the worst
+	noSlot    = 1<<64 - 1
+	several   = none - 1
+)
 
-type mergeSlot struct{ pair, merged uint64 }
-
-func newMergeTable(n int) *mergeTable {
-	size := uint(6)
-	for 1<<size < n+n/2 {
+func newMergeTable(rules []mergeRule) *mergeTable {
+	size, ranks := uint(6), uint32(0)
+	for 1<<size < len(rules)+len(rules)/2 {
 		size++
 	}
-	m := &mergeTable{slots: make([]mergeSlot, 1<<size), shift: 64 - size}
+	for _, r := range rules {
+		ranks = max(ranks, r.rank+1)
+	}
+	m := &mergeTable{slots: make([]uint64, 1<<size), shift: 64 - size, made: make([]uint32, ranks), tied: map[uint64]uint32{}}
 	for i := range m.slots {
-		m.slots[i].pair = noMerge
+		m.slots[i] = noSlot
+	}
+	for i := range m.made {
+		m.made[i] = none
+	}
+	for _, r := range rules {
+		if made := &m.made[r.rank]; *made == none || *made == r.merged {
+			*made = r.merged
+		} else {
+			*made = several
+		}
+	}
+	for _, r := range rules {
+		m.add(r)
 	}
 	return m
 }
 
+func pairOf(left, right uint32) uint64 { return (uint64(left)*maxID + uint64(right)) << rankBits }
+
 func hashPair(pair uint64) uint64 { return pair * 0x9E3779B97F4A7C15 }
 
-func (m *mergeTable) slot(pair, hash uint64) *mergeSlot {
+// add lets a later rule for the same pair win, as a hash map does.
+func (m *mergeTable) add(r mergeRule) {
+	pair := pairOf(r.left, r.right)
+	hash := hashPair(pair)
+	m.maybe[hash>>(64-maybeBits)>>6] |= 1 << (hash >> (64 - maybeBits) & 63)
 	mask := uint64(len(m.slots) - 1)
-	for i := hash >> m.shift; ; i = (i + 1) & mask {
-		if s := &m.slots[i&mask]; s.pair == pair || s.pair == noMerge {
-			return s
+	i := hash >> m.shift
+	for m.slots[i] != noSlot && m.slots[i]&^noRank != pair {
+		i = (i + 1) & mask
+	}
+	m.slots[i] = pair | uint64(r.rank)
+	if m.made[r.rank] == several {
+		m.tied[pair] = r.merged
+	}
+}
+
+// rank is that of the merge of a pair, noRank if there is none.
+func (m *mergeTable) rank(left, right uint32) uint32 {
+	pair := pairOf(left, right)
+	hash := hashPair(pair)
+	if m.maybe[hash>>(64-maybeBits)>>6]>>(hash>>(64-maybeBits)&63)&1 == 0 {
+		return noRank
+	}
+	mask := uint64(len(m.slots) - 1)
+	for i := hash >> m.shift; ; i++ {
+		slot := m.slots[i&mask]
+		if slot&^noRank == pair {
+			return uint32(slot & noRank)
+		}
+		if slot == noSlot {
+			return noRank
 		}
 	}
 }
 
-// add lets a later rule for the same pair win, as a hash map does.
-func (m *mergeTable) add(left, right, merged, rank uint32) {
-	pair := uint64(left)<<32 | uint64(right)
-	hash := hashPair(pair)
-	*m.slot(pair, hash) = mergeSlot{pair, uint64(rank)<<32 | uint64(merged)}
-	m.maybe[hash>>(64-maybeBits)>>6] |= 1 << (hash >> (64 - maybeBits) & 63)
-}
-
-func (m *mergeTable) find(left, right uint32) uint64 {
-	pair := uint64(left)<<32 | uint64(right)
-	hash := hashPair(pair)
-	if m.maybe[hash>>(64-maybeBits)>>6]>>(hash>>(64-maybeBits)&63)&1 == 0 {
-		return noMerge
+// merged is what a pair of a rank merges into.
+func (m *mergeTable) merged(rank, left, right uint32) uint32 {
+	if id := m.made[rank]; id != several {
+		return id
 	}
-	if s := m.slot(pair, hash); s.pair == pair {
-		return s.merged
-	}
-	return noMerge
+	return m.tied[pairOf(left, right)]
 }
 
 // maxScanned is the longest word whose next merge is found by scanning; beyond
@@ -73,22 +112,19 @@ func (e *encoder) merge() {
 		e.mergeHeap()
 		return
 	}
-	m := e.t.merges
-	ids := e.ids
-	var room [maxScanned]uint64
-	merged := room[:len(ids)]
+	m, ids := e.t.merges, e.ids
+	ranks := e.ranks[:len(ids)]
 	for i := 0; i+1 < len(ids); i++ {
-		merged[i] = m.find(ids[i], ids[i+1])
+		ranks[i] = m.rank(ids[i], ids[i+1])
 	}
-	e.ids = mergeScan(m, ids, merged)
+	e.ids = mergeScan(m, ids, ranks)
 }
 
 // mergeBytes is merge of a byte-level word, whose first pairs are bytes; false
 // if the vocabulary lacks one of them.
 func (e *encoder) mergeBytes(word string) bool {
 	m := e.t.merges
-	var room [maxScanned]uint64
-	merged := room[:len(word)]
+	ranks := e.ranks[:len(word)]
 	ids := e.ids[:0]
 	for i := 0; i < len(word); i++ {
 		id := e.t.byteID[word[i]]
@@ -97,36 +133,36 @@ func (e *encoder) mergeBytes(word string) bool {
 		}
 		ids = append(ids, id)
 		if i > 0 {
-			merged[i-1] = m.bytes[uint(word[i-1])<<8|uint(word[i])]
+			ranks[i-1] = m.bytes[uint(word[i-1])<<8|uint(word[i])]
 		}
 	}
-	e.ids = mergeScan(m, ids, merged)
+	e.ids = mergeScan(m, ids, ranks)
 	return true
 }
 
-// mergeScan merges ids, where merged[i] is the merge of ids[i] and ids[i+1].
-func mergeScan(m *mergeTable, ids []uint32, merged []uint64) []uint32 {
+// mergeScan merges ids, where ranks[i] is that of ids[i] and ids[i+1].
+func mergeScan(m *mergeTable, ids, ranks []uint32) []uint32 {
 	n := len(ids)
-	merged = merged[:n]
+	ranks = ranks[:n]
 	for n > 1 {
-		best, at := uint64(noMerge), 0
-		for i, v := range merged[:n-1] {
-			if v>>32 < best>>32 {
-				best, at = v, i
-			}
+		// The rank and, below it, the place: the least is the leftmost of the best.
+		best := uint32(noRank << 8)
+		for i, rank := range ranks[:n-1] {
+			best = min(best, rank<<8|uint32(i))
 		}
-		if best == noMerge {
+		rank, at := best>>8, int(best&0xFF)
+		if rank == noRank {
 			break
 		}
-		ids[at] = uint32(best)
+		ids[at] = m.merged(rank, ids[at], ids[at+1])
 		n--
 		copy(ids[at+1:n], ids[at+2:n+1])
-		copy(merged[at:n-1], merged[at+1:n])
+		copy(ranks[at:n-1], ranks[at+1:n])
 		if at > 0 {
-			merged[at-1] = m.find(ids[at-1], ids[at])
+			ranks[at-1] = m.rank(ids[at-1], ids[at])
 		}
 		if at+1 < n {
-			merged[at] = m.find(ids[at], ids[at+1])
+			ranks[at] = m.rank(ids[at], ids[at+1])
 		}
 	}
 	return ids[:n]
@@ -142,8 +178,8 @@ func (e *encoder) mergeHeap() {
 	for i := range ids {
 		next[i], prev[i] = uint32(i+1), uint32(i)-1
 		if i+1 < n {
-			if v := m.find(ids[i], ids[i+1]); v != noMerge {
-				heap = append(heap, v&^(1<<32-1)|uint64(i))
+			if rank := m.rank(ids[i], ids[i+1]); rank != noRank {
+				heap = append(heap, uint64(rank)<<32|uint64(i))
 			}
 		}
 	}
@@ -156,22 +192,22 @@ func (e *encoder) mergeHeap() {
 		if ids[at] == none || int(right) >= n {
 			continue
 		}
-		v := m.find(ids[at], ids[right])
-		if v == noMerge || v>>32 != top>>32 {
+		rank := m.rank(ids[at], ids[right])
+		if rank == noRank || uint64(rank) != top>>32 {
 			continue
 		}
-		ids[at], ids[right] = uint32(v), none
+		ids[at], ids[right] = m.merged(rank, ids[at], ids[right]), none
 		after := next[right]
 		next[at] = after
 		if int(after) < n {
 			prev[after] = at
-			if v := m.find(ids[at], ids[after]); v != noMerge {
-				heap = heapPush(heap, v&^(1<<32-1)|uint64(at))
+			if rank := m.rank(ids[at], ids[after]); rank != noRank {
+				heap = heapPush(heap, uint64(rank)<<32|uint64(at))
 			}
 		}
 		if before := prev[at]; before != none {
-			if v := m.find(ids[before], ids[at]); v != noMerge {
-				heap = heapPush(heap, v&^(1<<32-1)|uint64(before))
+			if rank := m.rank(ids[before], ids[at]); rank != noRank {
+				heap = heapPush(heap, uint64(rank)<<32|uint64(before))
 			}
 		}
 	}

@@ -55,7 +55,9 @@ func (d *definition) build() (*Tokenizer, error) {
 	if err := d.singles(t); err != nil {
 		return nil, err
 	}
-	d.rules(t)
+	if err := d.rules(t); err != nil {
+		return nil, err
+	}
 	d.addedTokens(t)
 	d.proveWords(t)
 	d.proveCuts(t)
@@ -140,18 +142,21 @@ func (t *Tokenizer) findMergeable(piece []byte) uint32 {
 	return none
 }
 
-func (d *definition) rules(t *Tokenizer) {
-	t.merges = newMergeTable(len(d.merges))
-	for _, r := range d.merges {
-		t.merges.add(r.left, r.right, r.merged, r.rank)
+func (d *definition) rules(t *Tokenizer) error {
+	if len(d.merges) >= noRank {
+		return fmt.Errorf("%w: %d merges; up to %d run here", ErrUnsupported, len(d.merges), noRank-1)
 	}
+	t.merges = newMergeTable(d.merges)
 	if d.byteLevel {
-		t.merges.bytes = make([]uint64, 1<<16)
+		t.merges.bytes = make([]uint32, 1<<16)
 		for pair := range t.merges.bytes {
-			t.merges.bytes[pair] = t.merges.find(t.byteID[pair>>8], t.byteID[pair&0xFF])
+			t.merges.bytes[pair] = noRank
+			if left, right := t.byteID[pair>>8], t.byteID[pair&0xFF]; left != none && right != none {
+				t.merges.bytes[pair] = t.merges.rank(left, right)
+			}
 		}
 	}
-	d.merges = nil
+	return nil
 }
 
 // proveWords fills the table of words that are one piece: those of the
@@ -196,12 +201,9 @@ func (d *definition) proveCuts(t *Tokenizer) {
 	}
 	f := &cutFilter{}
 	merged := make([]bool, len(t.vocab.spans))
-	for _, s := range t.merges.slots {
-		if s.pair == noMerge {
-			continue
-		}
-		id := uint32(s.merged)
-		if bytePiece[uint32(s.pair)] || bytePiece[uint32(s.pair>>32)] || bytePiece[id] || !t.mergeable(id) {
+	for _, r := range d.merges {
+		id := r.merged
+		if bytePiece[r.left] || bytePiece[r.right] || bytePiece[id] || !t.mergeable(id) {
 			return
 		}
 		if !merged[id] {
