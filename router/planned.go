@@ -30,28 +30,45 @@ func (a *Account) Plan(e *Estimate, rates *Rates, now time.Time) {
 }
 
 func (p *plannedLinks) add(t kv.Tier, ms float64, now time.Time) {
-	p.through[t] = max(p.through[t], now.UnixNano()) + int64(ms*float64(time.Millisecond))
-	p.last = max(p.last, p.through[t])
+	start := now.UnixNano()
+	if ahead(p.through[t], start) > 0 {
+		start = p.through[t]
+	}
+	p.through[t] = start + int64(ms*float64(time.Millisecond))
+	if p.last == 0 || ahead(p.through[t], p.last) > 0 {
+		p.last = p.through[t]
+	}
+}
+
+// ahead is how much later through is than now; nothing was planned where it is 0.
+// A difference is right also for times, such as a simulation's, that nanoseconds
+// since 1970 do not reach.
+func ahead(through, now int64) time.Duration {
+	if through == 0 {
+		return 0
+	}
+	return time.Duration(through - now)
 }
 
 // Queue raises what is queued on the links of rates to what was planned on them
 // and is not through. Where the worker has reported more, that counts: its report
 // has the planned ones in it, too.
 func (a *Account) Queue(rates *Rates, now time.Time) {
-	if n := now.UnixNano(); a.links.last > n {
+	if n := now.UnixNano(); ahead(a.links.last, n) > 0 {
 		a.links.queue(rates, n)
 	}
 }
 
 func (p *plannedLinks) queue(rates *Rates, now int64) {
 	for t, through := range p.through {
-		if through <= now {
+		left := ahead(through, now)
+		if left <= 0 {
 			continue
 		}
 		l := &rates.Links[t]
 		if kv.Tier(t) == kv.GPU {
 			l = &rates.Handoff
 		}
-		l.QueuedBytes = max(l.QueuedBytes, int64(milliseconds(time.Duration(through-now))*l.BytesPerMS))
+		l.QueuedBytes = max(l.QueuedBytes, int64(milliseconds(left)*l.BytesPerMS))
 	}
 }

@@ -23,11 +23,16 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios print into t
 //	request tokens=N [block=N] [session=S]      the prompt that is decided about
 //	worker NAME [key=value ...]                 adds or changes one: holds=gpu:10,cpu+disk:5 queue=MS
 //	                                            running=N waiting=N free=SHARE slower=FACTOR
-//	link WORKER|all TIER latency=MS gbps=N [queued=MB] | down
+//	                                            role=prefill|decode adapter=free|full
+//	link WORKER|all TIER|handoff latency=MS gbps=N [queued=MB]
+//	peers                                       from now on workers pull from each other's cpu tier
 //	remove NAME
 //	decide POLICY                               every candidate's sum, and the choice
 //	send POLICY n=N every=MS [answer=MS]        N such requests; a worker holds the prompt in its gpu
 //	                                            once it has prefilled it, and runs it for answer ms
+//	plan POLICY n=N                             N requests at one moment, restored but not answered
+//	converse POLICY sessions=N turns=N tokens=N each turn adds tokens to its session's prompt, which stays
+//	                                            in the gpu of the worker that served it
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -57,6 +62,8 @@ type scenario struct {
 	workers []*Candidate
 	ledger  *Ledger
 	seed    uint64
+	peering bool
+	peers   Peers
 }
 
 func newScenario() *scenario {
@@ -107,6 +114,12 @@ func (s *scenario) run(out *bytes.Buffer, words []string) error {
 		return s.change(s.worker(args.plain[0]), args)
 	case "link":
 		return s.link(args)
+	case "peers":
+		s.peering = true
+	case "plan":
+		return s.plan(out, args)
+	case "converse":
+		return s.converse(out, args)
 	case "remove":
 		s.workers = slices.DeleteFunc(s.workers, func(c *Candidate) bool { return string(c.Worker) == args.plain[0] })
 	case "decide":
@@ -127,6 +140,8 @@ func (s *scenario) worker(name string) *Candidate {
 	}
 	c := &Candidate{Worker: kv.WorkerID(name), Rates: h200, Load: Load{FreeKVShare: 1}}
 	c.Rates.BlockBytes = 16 * 128 << 10 // an 8B model's, 128 KiB a token
+	c.Rates.AdapterLoadMS = 80
+	c.Rates.Handoff = Link{LatencyMS: 1, BytesPerMS: 25e6}
 	for tier, gbps := range map[kv.Tier]float64{kv.CPU: 55, kv.Disk: 5, kv.Redis: 1, kv.Peer: 10} {
 		c.Rates.Links[tier] = Link{LatencyMS: 0.5, BytesPerMS: gbps * 1e6}
 	}
@@ -143,6 +158,13 @@ func (s *scenario) change(c *Candidate, args arguments) (err error) {
 	c.Rates.PrefillBaseMS *= slower
 	c.Rates.PrefillPerTokenMS *= slower
 	c.Rates.PrefillPerTokenContextMS *= slower
+	for key, into := range map[string]interface{ UnmarshalText([]byte) error }{"role": &c.Role, "adapter": &c.Adapter} {
+		if text, ok := args.named[key]; ok {
+			if err := into.UnmarshalText([]byte(text)); err != nil {
+				return err
+			}
+		}
+	}
 	if holds, ok := args.named["holds"]; ok {
 		c.Spans, err = parseSpans(holds)
 	}
@@ -150,17 +172,22 @@ func (s *scenario) change(c *Candidate, args arguments) (err error) {
 }
 
 func (s *scenario) link(args arguments) error {
-	tier, err := kv.ParseTier(args.plain[1])
-	if err != nil {
-		return err
-	}
+	link := Link{LatencyMS: args.number("latency", 0.5), BytesPerMS: args.number("gbps", 0) * 1e6, QueuedBytes: int64(args.number("queued", 0) * 1e6)}
 	for _, c := range s.workers {
-		if args.plain[0] == "all" || args.plain[0] == string(c.Worker) {
-			c.Rates.Links[tier] = Link{LatencyMS: args.number("latency", 0.5), BytesPerMS: args.number("gbps", 0) * 1e6,
-				QueuedBytes: int64(args.number("queued", 0) * 1e6)}
+		if args.plain[0] != "all" && args.plain[0] != string(c.Worker) {
+			continue
 		}
+		if args.plain[1] == "handoff" {
+			c.Rates.Handoff = link
+			continue
+		}
+		tier, err := kv.ParseTier(args.plain[1])
+		if err != nil {
+			return err
+		}
+		c.Rates.Links[tier] = link
 	}
-	return nil
+	return args.err
 }
 
 // candidates are the workers with what the ledger has on them.
@@ -174,6 +201,10 @@ func (s *scenario) candidates() []Candidate {
 		cs[i].Load.Waiting += own.Waiting
 		cs[i].Load.QueuedPrefillTokens += own.QueuedPrefillTokens
 		cs[i].Load.ActiveBlocks += own.ActiveBlocks
+		s.ledger.Account(c.Worker).Queue(&cs[i].Rates, s.request.Now)
+	}
+	if s.peering {
+		s.peers.Add(&s.request, cs)
 	}
 	return cs
 }
@@ -189,8 +220,14 @@ func (s *scenario) decide(out *bytes.Buffer, name string) error {
 		if i == d.Chosen {
 			mark = "*"
 		}
-		fmt.Fprintf(out, "%s %s: queue %.1f + restore %.1f + prefill %.1f = %.1f ms; harm %.1f; score %.1f; %s\n", mark, e.Worker,
-			e.QueueMS, e.RestoreMS, e.PrefillMS, e.TTFTMS, e.HarmMS, e.ScoreMS, appendPlan(nil, &e))
+		fmt.Fprintf(out, "%s %s: queue %.1f + restore %.1f + prefill %.1f", mark, appendRoute(nil, &e), e.QueueMS, e.RestoreMS, e.PrefillMS)
+		if e.AdapterMS > 0 {
+			fmt.Fprintf(out, " + adapter %.1f", e.AdapterMS)
+		}
+		if e.Split != nil {
+			fmt.Fprintf(out, " + transfer %.1f", e.TransferMS)
+		}
+		fmt.Fprintf(out, " = %.1f ms; harm %.1f; score %.1f; %s\n", e.TTFTMS, e.HarmMS, e.ScoreMS, appendPlan(nil, &e))
 	}
 	fmt.Fprintf(out, "%s: %s\n", name, d.Why)
 	return nil
@@ -244,6 +281,60 @@ func (s *scenario) send(out *bytes.Buffer, args arguments) error {
 		fmt.Fprintf(out, "%s got %d; ", c.Worker, sent[c.Worker])
 	}
 	fmt.Fprintf(out, "the longest wait was %.0f ms\n", worst)
+	return args.err
+}
+
+// plan decides about requests that all come at once, and notes their transfers.
+func (s *scenario) plan(out *bytes.Buffer, args arguments) error {
+	p, err := NewPolicy(args.plain[0], s.seed)
+	if err != nil {
+		return err
+	}
+	for i := range int(args.number("n", 1)) {
+		s.request.ID = fmt.Sprint("r", i)
+		cs := s.candidates()
+		d := p.Decide(s.request, cs)
+		e := &d.Estimates[d.Chosen]
+		s.ledger.Account(e.Worker).Plan(e, &cs[d.Chosen].Rates, s.request.Now)
+		fmt.Fprintf(out, "%s: restore %.1f + prefill %.1f = %.1f ms; %s\n", e.Worker, e.RestoreMS, e.PrefillMS, e.TTFTMS, appendPlan(nil, e))
+	}
+	return args.err
+}
+
+// converse plays conversations, turn by turn, each answered before the next.
+func (s *scenario) converse(out *bytes.Buffer, args arguments) error {
+	p, err := NewPolicy(args.plain[0], s.seed)
+	if err != nil {
+		return err
+	}
+	sessions := int(args.number("sessions", 1))
+	held := make([]map[kv.WorkerID]int, sessions)
+	went := make([][]string, sessions)
+	for turn := range int(args.number("turns", 1)) {
+		for i := range sessions {
+			if held[i] == nil {
+				held[i] = map[kv.WorkerID]int{}
+			}
+			s.request.ID, s.request.Tokens = fmt.Sprint("r", turn, i), int(args.number("tokens", 1000))*(turn+1)
+			cs := s.candidates()
+			for k := range cs {
+				if n := held[i][cs[k].Worker]; n > 0 {
+					cs[k].Spans = []kv.Span{{Blocks: n, Tiers: kv.Tiers(kv.GPU)}}
+				}
+			}
+			d := p.Decide(s.request, cs)
+			held[i][d.Worker()] = s.request.Tokens / s.request.BlockSize
+			went[i] = append(went[i], string(d.Worker()))
+			s.ledger.Add(s.request.ID, d.Worker(), d.Estimates[d.Chosen], s.request.Now)
+			s.ledger.FirstToken(s.request.ID, s.request.Now)
+		}
+		for i := range sessions {
+			s.ledger.Done(fmt.Sprint("r", turn, i), s.request.Now)
+		}
+	}
+	for i := range went {
+		fmt.Fprintf(out, "session %d: %s\n", i, strings.Join(went[i], " "))
+	}
 	return args.err
 }
 
