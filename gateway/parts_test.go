@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/router"
 	"github.com/kvasir-ai/kvasir/workers"
@@ -49,23 +50,40 @@ func FuzzRequest(f *testing.F) {
 		if !json.Valid(body) || q.model != same.Model && strings.Contains(string(body), `"model"`) {
 			t.Fatalf("%q: model %q, encoding/json says %q", body, q.model, same.Model)
 		}
-		if kwargs := q.templateKwargs(); kwargs != nil && !json.Valid(kwargs) {
-			t.Fatalf("%q: template arguments %s", body, kwargs)
-		}
 	})
 }
 
-func TestReasoningEffortIsATemplateArgument(t *testing.T) {
-	for kwargs, want := range map[string]string{
-		``:                                      `{"reasoning_effort":"low"}`,
-		`,"chat_template_kwargs":{}`:            `{"reasoning_effort":"low"}`,
-		`,"chat_template_kwargs":{ }`:           `{"reasoning_effort":"low"}`,
-		`,"chat_template_kwargs":{"a":{"b":1}}`: `{"reasoning_effort":"low","a":{"b":1}}`,
+// As in vLLM: the request's own effort wins, and asks a model to think that is not
+// told whether to.
+func TestReasoningEffortReachesTheTemplate(t *testing.T) {
+	l, err := loadLanguage(byteModel(t), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Renderer, err = chattemplate.Parse("{{ reasoning_effort }} {{ enable_thinking }}"); err != nil {
+		t.Fatal(err)
+	}
+	for fields, want := range map[string]string{
+		`"reasoning_effort":"low"`:  "low True",
+		`"reasoning_effort":"none"`: "none False",
+		`"reasoning_effort":"low","chat_template_kwargs":{"reasoning_effort":"high","enable_thinking":false}`: "low False",
+		`"chat_template_kwargs":{"reasoning_effort":"high"}`:                                                  "high ",
 	} {
-		q, err := parseInference(endpointChat, []byte(`{"model":"m","messages":[{"role":"user","content":"x"}],"reasoning_effort":"low"`+kwargs+`}`))
-		if err != nil || string(q.templateKwargs()) != want {
-			t.Errorf("%s: %s, %v", kwargs, q.templateKwargs(), err)
+		q, err := parseInference(endpointChat, []byte(`{"model":"m","messages":[{"role":"user","content":"x"}],`+fields+`}`))
+		if err != nil {
+			t.Fatal(err)
 		}
+		ids, _, err := renderChat(l, q, time.Now)
+		if got := string(l.Tokenizer.Decode(nil, ids, false)); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", fields, got, err, want)
+		}
+	}
+	q, err := parseInference(endpointChat, []byte(`{"model":"m","messages":[{"role":"user","content":"x"}],"reasoning_effort":5}`))
+	if err == nil {
+		_, _, err = renderChat(l, q, time.Now)
+	}
+	if err == nil {
+		t.Error("an effort that is no string was accepted")
 	}
 }
 
