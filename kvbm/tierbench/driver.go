@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -26,7 +27,9 @@ type driver struct {
 	round      []kv.Block
 	fills      []*kvbm.Filling
 	client     *redis.Client
-	keys       []string // patterns of what the bench leaves in Redis
+	keys       []string      // patterns of what the bench leaves in Redis
+	stored     atomic.Int64  // blocks that came to be in the tier
+	news       chan struct{} // says that there are more
 }
 
 // newDriver makes a tier for the given number of blocks below a gpu pool.
@@ -36,7 +39,7 @@ func newDriver(ctx context.Context, tier kv.Tier, gpuBlocks, blocks int, o Optio
 		Layout:    kv.Layout{Model: fmt.Sprintf("bench %x", rand.Uint64()), BlockBytes: o.BlockBytes},
 		GPUBlocks: gpuBlocks,
 	}
-	d := &driver{ctx: ctx, tier: tier, blocks: blocks, blockBytes: o.BlockBytes}
+	d := &driver{ctx: ctx, tier: tier, blocks: blocks, blockBytes: o.BlockBytes, news: make(chan struct{}, 1)}
 	stride := int64(host.Stride(o.BlockBytes))
 	switch tier {
 	case kv.CPU:
@@ -56,6 +59,17 @@ func newDriver(ctx context.Context, tier kv.Tier, gpuBlocks, blocks int, o Optio
 	if d.m, err = kvbm.Open(ctx, c); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	d.m.Watch(func(es []kv.Event) {
+		for _, e := range es {
+			if e.Kind == kv.Stored && e.Tier == tier {
+				d.stored.Add(int64(len(e.Hashes)))
+			}
+		}
+		select {
+		case d.news <- struct{}{}:
+		default:
+		}
+	})
 	return d, nil
 }
 
@@ -126,6 +140,7 @@ func (d *driver) name(round int) (bs []kv.Block) {
 
 // write commits the round in gpu and waits until all of it is in the tier.
 func (d *driver) write() error {
+	d.stored.Store(0)
 	for i, f := range d.fills {
 		l, ok := f.Commit(d.round[i])
 		if !ok {
@@ -133,7 +148,14 @@ func (d *driver) write() error {
 		}
 		l.Release()
 	}
-	return d.rest()
+	for d.stored.Load() < int64(d.blocks) {
+		select {
+		case <-d.news:
+		case <-time.After(time.Second): // some were lost: say so
+			return d.rest()
+		}
+	}
+	return nil
 }
 
 // rest waits until nothing moves any more, and makes sure that the round is in
