@@ -14,7 +14,7 @@ BIN   := $(CURDIR)/bin/kvasir
 LISTEN ?= :8000
 WORKERS ?= 2
 
-.PHONY: help up build test test-deps check generate bench fuzz soak clean
+.PHONY: help up fleet build test test-deps test-vllm check generate bench fuzz soak clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ help: ## This list
 up: build ## Run a gateway with two embedded workers and a real model, here and now
 	@model=$$(deploy/fetch-model.sh) || echo "make up: no demo model; the built-in tiny random model serves instead, and its answers are noise" >&2; \
 	exec $(BIN) up --listen $(LISTEN) --workers $(WORKERS) $${model:+--model "$$model"}
+
+fleet: build ## Run a gateway with two real vLLM engines on CPUs and a real model (5 GB on disk, once)
+	@exec internal/e2e/vllm/fleet.sh $(BIN) $(patsubst :%,127.0.0.1:%,$(LISTEN))
 
 build: ## Build bin/kvasir
 	go build -o $(BIN) ./cmd/kvasir
@@ -32,6 +35,11 @@ test-deps: ## Install what the tests need (make test does it too)
 test: build test-deps ## Install what the tests need, then run every test
 	. $(CACHE)/test.env && go test -timeout 20m ./...
 	. $(CACHE)/test.env && go test -race -timeout 20m $(RACE)
+
+test-vllm: build test-deps ## Install vLLM for CPUs (5 GB, once) and run the tests against it
+	@internal/e2e/vllm/install.sh >$(CACHE)/vllm.env || { \
+		echo "test-vllm: vLLM could not be installed here; nothing was tested against it" >&2; exit 0; }; \
+	. $(CACHE)/test.env && . $(CACHE)/vllm.env && go test -count=1 -timeout 30m -v -run TestVLLM ./internal/e2e
 
 # What runs again under the race detector: all that has goroutines. The engine's
 # arithmetic has none of its own besides a worker pool, and is slow there.

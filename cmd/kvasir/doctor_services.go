@@ -31,6 +31,8 @@ func serviceChecks(cfg *config.Config) (checks []check) {
 		}
 		checks = append(checks, check{"engine " + w.ID, func(ctx context.Context, _ *config.Config) (verdict, string) {
 			return checkEngine(ctx, w.URL)
+		}}, check{"tokens " + w.ID, func(ctx context.Context, cfg *config.Config) (verdict, string) {
+			return checkTokens(ctx, cfg, w)
 		}})
 	}
 	return checks
