@@ -18,6 +18,9 @@ type fleet struct {
 type holder struct {
 	worker kv.WorkerID // "" for a store or a free number
 	store  uint32      // the store a worker's redis tier is in, 0 if its own
+	// resumes is set for a worker that marks the blocks at which a prefix can be
+	// resumed: others are no use to it as the last one.
+	resumes bool
 }
 
 func newFleet() *fleet {
@@ -36,7 +39,7 @@ func (f *fleet) with(id kv.WorkerID, store string) *fleet {
 		w = n.number()
 		n.workers[id] = w
 	}
-	n.holders[w] = holder{worker: id}
+	n.holders[w] = holder{worker: id, resumes: ok && n.holders[w].resumes}
 	if store != "" {
 		s, ok := n.stores[store]
 		if !ok {
@@ -71,6 +74,13 @@ func (f *fleet) without(id kv.WorkerID) *fleet {
 	n := f.clone()
 	n.holders[n.workers[id]] = holder{}
 	delete(n.workers, id)
+	return n
+}
+
+// resuming is the fleet with worker w known to mark blocks.
+func (f *fleet) resuming(w uint32) *fleet {
+	n := f.clone()
+	n.holders[w].resumes = true
 	return n
 }
 

@@ -81,9 +81,13 @@ func (x *Index) Apply(id kv.WorkerID, e kv.Event) {
 	defer x.mu.Unlock()
 	f := x.fleet.Load()
 	w, ok := f.workers[id]
-	if !ok || e.Tier >= kv.NumTiers {
+	if !ok || e.Tier >= kv.NumMarks {
 		x.ignored++
 		return
+	}
+	if e.Tier == kv.Resume && e.Kind != kv.Cleared && !f.holders[w].resumes {
+		f = f.resuming(w)
+		x.fleet.Store(f)
 	}
 	c := x.core.Load()
 	c.tick.Add(1)

@@ -69,6 +69,7 @@ func (x *Index) Match(m *Matches, hashes []kv.Hash) {
 		f := x.fleet.Load()
 		m.reset(f)
 		if m.walk(x.core.Load(), hashes) && x.fleet.Load() == f {
+			m.cut()
 			return
 		}
 		runtime.Gosched()
@@ -77,6 +78,33 @@ func (x *Index) Match(m *Matches, hashes []kv.Hash) {
 	defer x.mu.Unlock()
 	m.reset(x.fleet.Load())
 	m.walk(x.core.Load(), hashes)
+	m.cut()
+}
+
+// cut leaves of what a worker that marks blocks holds only what comes before its
+// last mark: it cannot resume the prompt after that. Marks do not show in
+// answers.
+func (m *Matches) cut() {
+	for _, w := range m.used {
+		if !m.fleet.holders[w].resumes {
+			continue
+		}
+		a := &m.answers[w]
+		n := len(a.spans)
+		for n > 0 && !a.spans[n-1].Tiers.Has(kv.Resume) {
+			n--
+		}
+		kept := a.spans[:0]
+		for _, s := range a.spans[:n] {
+			s.Tiers = s.Tiers.Without(kv.Resume)
+			if k := len(kept); k > 0 && kept[k-1].Tiers == s.Tiers {
+				kept[k-1].Blocks += s.Blocks
+			} else {
+				kept = append(kept, s)
+			}
+		}
+		a.spans = kept
+	}
 }
 
 // walk follows the prompt down the tree, run by run. False means that a change
@@ -243,7 +271,7 @@ func (a *answer) add(own, store []member, n uint32) {
 				}
 			}
 		}
-		if set == 0 {
+		if set.Without(kv.Resume) == 0 {
 			return
 		}
 		blocks := int(end - at)

@@ -10,6 +10,7 @@ import (
 type naive struct {
 	workers map[kv.WorkerID]string // to shared store
 	held    map[owner]map[kv.Hash]bool
+	marks   map[kv.WorkerID]bool // workers that ever marked a block
 }
 
 type owner struct {
@@ -19,7 +20,7 @@ type owner struct {
 }
 
 func newNaive() *naive {
-	return &naive{map[kv.WorkerID]string{}, map[owner]map[kv.Hash]bool{}}
+	return &naive{map[kv.WorkerID]string{}, map[owner]map[kv.Hash]bool{}, map[kv.WorkerID]bool{}}
 }
 
 func (n *naive) owner(id kv.WorkerID, t kv.Tier) owner {
@@ -38,6 +39,7 @@ func (n *naive) AddWorker(id kv.WorkerID, store string) {
 
 func (n *naive) RemoveWorker(id kv.WorkerID) {
 	delete(n.workers, id)
+	delete(n.marks, id)
 	maps.DeleteFunc(n.held, func(o owner, _ map[kv.Hash]bool) bool { return !o.store && o.name == string(id) })
 }
 
@@ -46,6 +48,9 @@ func (n *naive) Apply(id kv.WorkerID, e kv.Event) {
 		return
 	}
 	o := n.owner(id, e.Tier)
+	if e.Tier == kv.Resume && e.Kind != kv.Cleared {
+		n.marks[id] = true
+	}
 	if n.held[o] == nil {
 		n.held[o] = map[kv.Hash]bool{}
 	}
@@ -66,27 +71,54 @@ func (n *naive) spans(id kv.WorkerID, hashes []kv.Hash) (spans []kv.Span) {
 	if _, ok := n.workers[id]; !ok {
 		return nil
 	}
+	usable := 0 // spans
 	for _, h := range hashes {
 		var set kv.TierSet
-		for t := range kv.NumTiers {
+		for t := range kv.NumMarks {
 			if n.held[n.owner(id, t)][h] {
 				set = set.With(t)
 			}
 		}
-		if set == 0 {
-			return spans
+		if set.Without(kv.Resume) == 0 {
+			break
 		}
+		mark := set.Has(kv.Resume)
+		set = set.Without(kv.Resume)
 		if k := len(spans); k > 0 && spans[k-1].Tiers == set {
 			spans[k-1].Blocks++
 		} else {
 			spans = append(spans, kv.Span{Blocks: 1, Tiers: set})
 		}
+		if mark {
+			usable = sumBlocks(spans)
+		}
+	}
+	if n.marks[id] {
+		return first(spans, usable)
 	}
 	return spans
 }
 
+func sumBlocks(spans []kv.Span) (n int) {
+	for _, s := range spans {
+		n += s.Blocks
+	}
+	return n
+}
+
+// first is the spans of the first n blocks.
+func first(spans []kv.Span, n int) (out []kv.Span) {
+	for _, s := range spans {
+		if s.Blocks = min(s.Blocks, n); s.Blocks > 0 {
+			out = append(out, s)
+		}
+		n -= s.Blocks
+	}
+	return out
+}
+
 // sizes are the distinct blocks held and the memberships by tier.
-func (n *naive) sizes() (blocks int, tiers [kv.NumTiers]int) {
+func (n *naive) sizes() (blocks int, tiers [kv.NumMarks]int) {
 	all := map[kv.Hash]bool{}
 	for o, held := range n.held {
 		tiers[o.tier] += len(held)

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -131,6 +134,9 @@ func (w *world) step(sinks ...sink) {
 		}
 	default:
 		id, e := w.worker(), w.event()
+		if id == w.workers[0] && w.rng.IntN(3) == 0 {
+			e.Tier = kv.Resume
+		}
 		for _, s := range sinks {
 			s.Apply(id, e)
 		}
@@ -174,8 +180,13 @@ func TestRandom(t *testing.T) {
 			w := newWorld(s, c.workers, c.limit, c.longest)
 			x, n, m := New(Options{}), newNaive(), &Matches{}
 			w.start(x, n)
+			watched := watch(t, x)
 			for i := range steps(c.steps) {
 				w.step(x, n)
+				if i%64 == 0 {
+					prompts := slices.Clone(w.prompts)
+					watched.Store(&prompts)
+				}
 				w.agree(t, x, n, m, w.prompts[w.rng.IntN(len(w.prompts))])
 				if i%997 == 0 {
 					x.check(t)
@@ -186,11 +197,46 @@ func TestRandom(t *testing.T) {
 			}
 			x.check(t)
 			stats := x.Stats()
-			if blocks, tiers := n.sizes(); stats.Blocks != blocks || stats.Tiers != tiers || stats.Conflicts != 0 {
+			if blocks, tiers := n.sizes(); stats.Blocks != blocks || stats.Tiers != [kv.NumTiers]int(tiers[:]) || stats.Conflicts != 0 {
 				t.Fatalf("stats %+v, want %d blocks, tiers %v, no conflict", stats, blocks, tiers)
 			}
 		})
 	}
+}
+
+// watch reads the prompts last stored in it while the test goes on. What such
+// readers see may be true no more; it must hold together.
+func watch(t *testing.T, x *Index) *atomic.Pointer[[][]kv.Hash] {
+	var prompts atomic.Pointer[[][]kv.Hash]
+	prompts.Store(&[][]kv.Hash{})
+	var readers sync.WaitGroup
+	var over atomic.Bool
+	for i := range uint64(2) {
+		readers.Go(func() {
+			rng, m := rand.New(rand.NewPCG(i, 0)), &Matches{}
+			for !over.Load() {
+				runtime.Gosched()
+				known := *prompts.Load()
+				if len(known) == 0 {
+					continue
+				}
+				p := known[rng.IntN(len(known))]
+				x.Match(m, p[1:])
+				for _, id := range []kv.WorkerID{"w0", "w1"} {
+					before, blocks := kv.TierSet(0), 0
+					for _, s := range m.Spans(id) {
+						if blocks += s.Blocks; s.Blocks < 1 || s.Tiers == before || s.Tiers == 0 || s.Tiers.Has(kv.Resume) || blocks >= len(p) {
+							t.Errorf("a reader saw the spans %v of a prompt of %d blocks", m.Spans(id), len(p)-1)
+							return
+						}
+						before = s.Tiers
+					}
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { over.Store(true); readers.Wait() })
+	return &prompts
 }
 
 // compareSnapshot: law 3.

@@ -100,7 +100,9 @@ func (s *scenario) run(words []string) (err error) {
 		s.x.RemoveWorker(name)
 	case "stored", "removed", "cleared":
 		e := kv.Event{Kind: map[string]kv.EventKind{"stored": kv.Stored, "removed": kv.Removed, "cleared": kv.Cleared}[words[0]]}
-		if e.Tier, err = kv.ParseTier(words[2]); err != nil {
+		if words[2] == kv.Resume.String() {
+			e.Tier = kv.Resume
+		} else if e.Tier, err = kv.ParseTier(words[2]); err != nil {
 			return err
 		}
 		if e.Kind != kv.Cleared {

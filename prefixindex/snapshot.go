@@ -15,6 +15,9 @@ func (x *Index) Snapshot(id kv.WorkerID) []kv.Event {
 	}
 	c := x.core.Load()
 	var out []kv.Event
+	if f.holders[w].resumes { // also when nothing is marked just now
+		out = append(out, kv.Event{Kind: kv.Removed, Tier: kv.Resume})
+	}
 	var stack []uint32
 	for r := uint32(1); r < c.runs.used; r++ {
 		if run := c.runs.at(r); run.len() > 0 && run.isGhost() {

@@ -261,7 +261,7 @@ func TestAStreamWithAHoleIsTakenAnew(t *testing.T) {
 			send(delta, 14, 14, stored(kv.GPU, kv.Hash{4}))
 			send(delta, 16, 16, stored(kv.GPU, kv.Hash{5}))
 		case 3: // nonsense
-			send(end, 0, 20, stored(kv.Peer+1, kv.Hash{6}))
+			send(end, 0, 20, stored(kv.NumMarks, kv.Hash{6}))
 		default:
 			send(end, 0, 30, stored(kv.GPU, kv.Hash{7}))
 		}

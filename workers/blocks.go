@@ -74,25 +74,32 @@ func (w *Worker) followAgent(ctx context.Context, at *position, standing func())
 	if err != nil {
 		return fmt.Errorf("agent: watch blocks: %w", err)
 	}
-	var snapshot []kv.Event
+	var events []kv.Event
+	resyncing := false
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return fmt.Errorf("agent: watch blocks: %w", err)
 		}
 		standing()
-		events, err := unpack(m.GetEvents())
-		if err != nil {
+		if events, err = unpack(events[:0], m.GetEvents()); err != nil {
 			*at = position{}
 			return err
 		}
 		switch m.GetPart() {
-		case agentpb.WatchBlocksResponse_PART_SNAPSHOT:
-			snapshot = append(snapshot, events...)
-		case agentpb.WatchBlocksResponse_PART_SNAPSHOT_END:
-			w.resync(append(snapshot, events...))
-			snapshot = nil
-			*at = position{m.GetEpoch(), m.GetLastSeq()}
+		case agentpb.WatchBlocksResponse_PART_SNAPSHOT, agentpb.WatchBlocksResponse_PART_SNAPSHOT_END:
+			// Each part is entered as it comes, in place of all that was known. One
+			// that breaks off is true as far as it goes.
+			if !resyncing {
+				w.clear()
+				resyncing, *at = true, position{}
+			}
+			w.apply(events)
+			if m.GetPart() == agentpb.WatchBlocksResponse_PART_SNAPSHOT_END {
+				resyncing, *at = false, position{m.GetEpoch(), m.GetLastSeq()}
+				w.counters.resyncs.Add(1)
+				w.primed.Store(true)
+			}
 		case agentpb.WatchBlocksResponse_PART_DELTA:
 			if m.GetEpoch() != at.epoch || m.GetFirstSeq() != at.seq+1 {
 				err := fmt.Errorf("agent: delta %d of epoch %x does not follow %d of %x", m.GetFirstSeq(), m.GetEpoch(), at.seq, at.epoch)
@@ -108,20 +115,12 @@ func (w *Worker) followAgent(ctx context.Context, at *position, standing func())
 	}
 }
 
-// resync replaces what the Sink has of the worker by a snapshot.
-func (w *Worker) resync(snapshot []kv.Event) {
-	w.clear()
-	w.apply(snapshot)
-	w.counters.resyncs.Add(1)
-	w.primed.Store(true)
-}
-
-func unpack(packed []*agentpb.BlockEvent) ([]kv.Event, error) {
-	events := make([]kv.Event, 0, len(packed))
+// unpack appends events from the wire to events.
+func unpack(events []kv.Event, packed []*agentpb.BlockEvent) ([]kv.Event, error) {
 	for _, b := range packed {
 		e, err := b.ToEvent()
 		if err != nil {
-			return nil, err
+			return events, err
 		}
 		events = append(events, e)
 	}

@@ -52,7 +52,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // blocks is, per tier, what is held and what each block follows.
-type blocks [kv.NumTiers]map[kv.Hash]kv.Hash
+type blocks [kv.NumMarks]map[kv.Hash]kv.Hash
 
 func (b *blocks) apply(e kv.Event) {
 	if b[e.Tier] == nil {

@@ -66,7 +66,7 @@ func newWorker(c *FleetConfig, info Info) *Worker {
 		id:     info.ID,
 		c:      c,
 		log:    c.Log.With("worker", info.ID),
-		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL, Authorize: info.Authorize},
+		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL, Rank: info.Rank, Ranks: info.Ranks, Authorize: info.Authorize},
 		kick:   make(chan struct{}, 1),
 		joined: c.Now(),
 		since:  c.Now(),
@@ -215,7 +215,7 @@ func (w *Worker) apply(events []kv.Event) {
 // clear forgets what the worker holds in its own tiers. Blocks in a shared store
 // are not its alone.
 func (w *Worker) clear() {
-	for t := range kv.NumTiers {
+	for t := range kv.NumMarks {
 		if t != kv.Redis {
 			w.c.Sink.Apply(w.id, kv.Event{Kind: kv.Cleared, Tier: t})
 		}

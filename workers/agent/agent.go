@@ -138,6 +138,10 @@ func (a *Agent) start() {
 // Target is the address to dial, in gRPC's form.
 func (a *Agent) Target() string { return target(a.listener.Addr()) }
 
+// Blocks is how many blocks the worker holds in any tier, as far as the agent
+// was told.
+func (a *Agent) Blocks() int { return a.hub.blocks() }
+
 // Close ends every stream and call, and waits for what the agent started. The
 // block manager is the caller's.
 func (a *Agent) Close() error {

@@ -65,7 +65,7 @@ func newHub(logBlocks int) *hub {
 	return &hub{
 		in:      inbox{filled: make(chan struct{}, 1)},
 		epoch:   rand.Uint64() | 1, // never 0, which means nothing
-		held:    holdings{blocks: map[kv.Hash]holding{}},
+		held:    newHoldings(),
 		log:     deltaLog{maxBlocks: logBlocks},
 		changed: make(chan struct{}),
 	}
@@ -126,5 +126,5 @@ func (h *hub) since(epoch, after uint64) (deltas []delta, more <-chan struct{}, 
 func (h *hub) blocks() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.held.blocks)
+	return len(h.held.numbers)
 }

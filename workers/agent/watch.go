@@ -116,6 +116,9 @@ func (a *Agent) sendSnapshot(stream grpc.ServerStreamingServer[agentpb.WatchBloc
 		return err
 	}
 	for _, e := range events {
+		if len(e.Hashes) == 0 {
+			m.Events = append(m.Events, agentpb.FromEvent(e))
+		}
 		for len(e.Hashes) > 0 {
 			n := min(len(e.Hashes), messageBlocks-blocks)
 			part := e

@@ -41,6 +41,26 @@ func TestWire(t *testing.T) {
 	}
 }
 
+// TestJoin: a gateway that joins has every block of every agent.
+func TestJoin(t *testing.T) {
+	r, err := Join(t.Context(), JoinOptions{Agents: 2, Blocks: 50 * wireChain}, newIndex())
+	if err != nil || r.Memberships != 100*wireChain || r.FullAfterS <= 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// BenchmarkJoin runs with the default options.
+func BenchmarkJoin(b *testing.B) {
+	for b.Loop() {
+		r, err := Join(b.Context(), DefaultJoin(), newIndex())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(r.FullAfterS, "s-full")
+		b.ReportMetric(r.CPUS, "cpu-s")
+	}
+}
+
 // BenchmarkWire runs with the default options.
 func BenchmarkWire(b *testing.B) {
 	for b.Loop() {

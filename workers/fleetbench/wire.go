@@ -28,8 +28,8 @@ type Index interface {
 // WireOptions say what engines publish.
 type WireOptions struct {
 	Workers   int
-	Blocks    int  // of all workers together
-	Run       int  // blocks in an event, one event a message
+	Blocks    int // of all workers together
+	Run       int // blocks in an event, one event a message
 	Rounds    int
 	OwnHashes bool // each worker hashes equal content differently
 	Seed      uint64
@@ -37,7 +37,9 @@ type WireOptions struct {
 
 // DefaultWire are the options of the published figures, those of the comparison
 // with Dynamo's indexer.
-func DefaultWire() WireOptions { return WireOptions{Workers: 8, Blocks: 1 << 20, Run: 64, Rounds: 5, Seed: 1} }
+func DefaultWire() WireOptions {
+	return WireOptions{Workers: 8, Blocks: 1 << 20, Run: 64, Rounds: 5, Seed: 1}
+}
 
 const (
 	wireChain = 512 // blocks of a prompt; two workers share the first half of each
@@ -74,7 +76,7 @@ func Wire(ctx context.Context, o WireOptions, x Index) (WireReport, error) {
 	if perWorker < 1 || o.Rounds < 1 || o.Run < 1 || wireChain%o.Run != 0 {
 		return WireReport{}, fmt.Errorf("bench index: want at least %d blocks for each of at least one worker, a round, and a run that divides %d", wireChain, wireChain)
 	}
-	engines, err := newEngines(o, perWorker)
+	engines, err := newEngines(o, perWorker, wireBlock)
 	if err != nil {
 		return WireReport{}, err
 	}
@@ -111,7 +113,7 @@ func oneRound(ctx context.Context, engines []*engine, x Index) (r wireRound, err
 	start := make(chan struct{})
 	readers := make([]*events.Reader, len(engines))
 	for i, e := range engines {
-		if e.listener, err = zmtp.Listen("tcp://127.0.0.1:0", zmtp.Pub); err != nil {
+		if err := e.listen(); err != nil {
 			return r, err
 		}
 		x.RemoveWorker(e.id)
@@ -162,10 +164,11 @@ func (e *engine) reader(x Index) *events.Reader {
 	})
 }
 
-func newEngines(o WireOptions, prompts int) ([]*engine, error) {
+// newEngines makes prompts of blocks of size tokens for each worker.
+func newEngines(o WireOptions, prompts, size int) ([]*engine, error) {
 	rng := rand.New(rand.NewPCG(o.Seed, 3))
-	root := kv.RootSpec{Model: wireModel, BlockSize: wireBlock}.Hash()
-	tokens := make([]uint32, wireChain*wireBlock)
+	root := kv.RootSpec{Model: wireModel, BlockSize: size}.Hash()
+	tokens := make([]uint32, wireChain*size)
 	var engines []*engine
 	for w := range o.Workers {
 		e := &engine{id: kv.WorkerID(fmt.Sprintf("w%d", w))}
@@ -178,9 +181,9 @@ func newEngines(o WireOptions, prompts int) ([]*engine, error) {
 					tokens[i] = rng.Uint32N(150_000)
 				}
 			}
-			chain := kv.Chain(nil, root, tokens, wireBlock)
+			chain := kv.Chain(nil, root, tokens, size)
 			e.chains = append(e.chains, chain)
-			if err := e.encode(o, w, tokens, chain); err != nil {
+			if err := e.encode(o, w, tokens, chain, size); err != nil {
 				return nil, err
 			}
 		}
@@ -190,7 +193,7 @@ func newEngines(o WireOptions, prompts int) ([]*engine, error) {
 }
 
 // encode appends the messages that store a prompt.
-func (e *engine) encode(o WireOptions, worker int, tokens []uint32, chain []kv.Hash) error {
+func (e *engine) encode(o WireOptions, worker int, tokens []uint32, chain []kv.Hash, size int) error {
 	name := func(h kv.Hash) events.EngineHash {
 		n := events.HashOf(h)
 		if o.OwnHashes {
@@ -199,7 +202,7 @@ func (e *engine) encode(o WireOptions, worker int, tokens []uint32, chain []kv.H
 		return n
 	}
 	for i := 0; i < len(chain); i += o.Run {
-		ev := events.Event{Kind: kv.Stored, Tokens: tokens[i*wireBlock : (i+o.Run)*wireBlock], BlockSize: wireBlock}
+		ev := events.Event{Kind: kv.Stored, Tokens: tokens[i*size : (i+o.Run)*size], BlockSize: size}
 		for _, h := range chain[i : i+o.Run] {
 			ev.Hashes = append(ev.Hashes, name(h))
 		}
@@ -214,6 +217,11 @@ func (e *engine) encode(o WireOptions, worker int, tokens []uint32, chain []kv.H
 		e.messages = append(e.messages, m)
 	}
 	return nil
+}
+
+func (e *engine) listen() (err error) {
+	e.listener, err = zmtp.Listen("tcp://127.0.0.1:0", zmtp.Pub)
+	return err
 }
 
 // publish sends all messages to the first subscriber, once started. TCP holds it

@@ -47,7 +47,7 @@ func FromTier(t kv.Tier) Tier { return Tier(t) + 1 }
 
 // ToTier is the tier meant; false when this version does not know it.
 func (t Tier) ToTier() (kv.Tier, bool) {
-	return kv.Tier(t - 1), t > Tier_TIER_UNSPECIFIED && int(t) <= int(kv.NumTiers)
+	return kv.Tier(t - 1), t > Tier_TIER_UNSPECIFIED && int(t) <= int(kv.NumMarks)
 }
 
 // FromEvent is a block event on the wire.
