@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
@@ -22,6 +23,11 @@ type Info struct {
 	Events    EventSource `json:"events,omitzero"`
 	Agent     string      `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
 	Tokenizer string      `json:"tokenizer,omitempty"`
+	// Ranks is set when the worker is one data-parallel rank of an engine, which
+	// has so many; Rank is which. They share the URL, and each has a cache and a
+	// queue of its own.
+	Ranks int `json:"ranks,omitempty"`
+	Rank  int `json:"rank,omitempty"`
 	// APIKey is the engine's. It is the file's alone: it goes into no registry,
 	// answer or log.
 	APIKey string `json:"-"`
@@ -34,11 +40,29 @@ type EventSource struct {
 	Topic    string `json:"topic,omitempty"`
 }
 
-// Authorize adds the engine's key, if it wants one, to a request's header.
+// Authorize adds to a request's header what the engine goes by: its key, if it
+// wants one, and the rank that is meant, if it has several.
 func (i Info) Authorize(h http.Header) {
+	if i.Ranks > 1 {
+		h.Set("X-data-parallel-rank", strconv.Itoa(i.Rank))
+	}
 	if i.APIKey != "" {
 		h.Set("Authorization", "Bearer "+i.APIKey)
 	}
+}
+
+// PerRank are the workers that an engine with data-parallel ranks is: one for
+// each, named id/dpN. One without is itself.
+func (i Info) PerRank() []Info {
+	if i.Ranks < 2 {
+		return []Info{i}
+	}
+	ranks := make([]Info, i.Ranks)
+	for n := range ranks {
+		ranks[n] = i
+		ranks[n].ID, ranks[n].Rank = i.ID+kv.WorkerID("/dp"+strconv.Itoa(n)), n
+	}
+	return ranks
 }
 
 // Validate says what is wrong with an entry.
@@ -49,6 +73,9 @@ func (i Info) Validate() error {
 	u, err := url.Parse(i.URL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("worker %s: url %q: want http://host:port", i.ID, i.URL)
+	}
+	if i.Ranks < 0 || i.Rank < 0 || i.Rank >= max(i.Ranks, 1) {
+		return fmt.Errorf("worker %s: rank %d of %d: want one from 0 on, below the number of ranks", i.ID, i.Rank, i.Ranks)
 	}
 	if i.BlockSize < 0 {
 		return fmt.Errorf("worker %s: block_size %d: want a positive number of tokens, or none to ask the engine", i.ID, i.BlockSize)

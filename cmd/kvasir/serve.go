@@ -101,7 +101,7 @@ func sources(cfg *config.Config, given []workers.Info, log *slog.Logger) ([]work
 		if err != nil {
 			return nil, err
 		}
-		static = append(static, info)
+		static = append(static, info.PerRank()...)
 	}
 	if len(static) > 0 {
 		list = append(list, discovery.Static(static...))
@@ -121,7 +121,7 @@ func sources(cfg *config.Config, given []workers.Info, log *slog.Logger) ([]work
 
 func workerInfo(w config.Worker) (workers.Info, error) {
 	info := workers.Info{
-		ID: kv.WorkerID(w.ID), Model: w.Model, URL: w.URL, Engine: w.Engine, Role: w.Role, BlockSize: w.BlockSize, Agent: w.Agent,
+		ID: kv.WorkerID(w.ID), Model: w.Model, URL: w.URL, Engine: w.Engine, Role: w.Role, BlockSize: w.BlockSize, Agent: w.Agent, Ranks: w.Ranks,
 		Events: workers.EventSource{Endpoint: w.Events.Endpoint, Replay: w.Events.Replay, Topic: w.Events.Topic}, APIKey: w.APIKey,
 	}
 	if w.APIKeyEnv != "" {

@@ -53,6 +53,9 @@ type Worker struct {
 	Role kv.Role `yaml:"role"`
 	// Tokens in a KV block. Absent: asked of the agent or the engine.
 	BlockSize int `yaml:"block_size"`
+	// Data-parallel ranks of the engine (vLLM's --data-parallel-size). Each is a
+	// worker of its own, ID/dp0 and so on, with a cache and a queue of its own.
+	Ranks int `yaml:"ranks"`
 	// The engine's KV event sockets. Absent: asked of the agent or the engine.
 	Events Events `yaml:"events"`
 	// gRPC address of the worker's agent: unix:///path or host:port. Absent: no

@@ -76,6 +76,7 @@ func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 		"workers:\n  - {id: a}\n":                               `k.yaml:2: workers[0].url: missing`,
 		"workers:\n  - {id: a, role: boss}\n":                   `k.yaml:2: workers[0].role: kv: unknown role "boss"`,
 		"workers:\n  - {id: a, url: http://x, role: prefill}\n": `not served yet`,
+		"workers:\n  - {id: a, url: http://x, ranks: 2, agent: unix:///a}\n": `leave those out`,
 		"workers:\n  - {id: a, url: http://x, api_key: k, api_key_env: K}\n": `set besides api_key`,
 		"listen: nowhere\n":        `k.yaml:1: listen: "nowhere" is not an address`,
 		"discovery:\n  etcd: {}\n": `k.yaml:2: discovery.etcd.endpoints: missing`,

@@ -133,6 +133,12 @@ func (v *validator) workers(workers []Worker, models []Model) {
 		if w.BlockSize < 0 {
 			v.fail(path("block_size"), "must be a number of tokens, or absent")
 		}
+		if w.Ranks < 0 {
+			v.fail(path("ranks"), "%d; want the number of data-parallel ranks", w.Ranks)
+		}
+		if w.Ranks > 1 && (w.Events.Endpoint != "" || w.Agent != "") {
+			v.fail(path("ranks"), "set besides events or agent, which are one rank's; leave those out: the engine is asked for each rank's events")
+		}
 		if w.APIKey != "" && w.APIKeyEnv != "" {
 			v.fail(path("api_key_env"), "set besides api_key; give one of them")
 		}

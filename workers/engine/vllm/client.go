@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/kvasir-ai/kvasir/workers/events/zmtp"
@@ -20,6 +21,9 @@ const maxBody = 8 << 20
 type Client struct {
 	HTTP *http.Client
 	URL  string // http://host:port
+	// Rank is the data-parallel rank asked about, of Ranks; fewer than two: the
+	// whole engine.
+	Rank, Ranks int
 	// Authorize adds what the engine wants to see to a request's header; nil:
 	// nothing.
 	Authorize func(http.Header)
@@ -119,7 +123,7 @@ type Events struct {
 	Endpoint, Replay, Topic string
 }
 
-// Events asks where rank 0 publishes. Endpoints that name every interface get
+// Events asks where the client's rank publishes. Endpoints that name every interface get
 // the host of the engine's URL.
 func (c *Client) Events(ctx context.Context) (Events, error) {
 	body, err := c.get(ctx, "/kv_event_sources")
@@ -138,7 +142,7 @@ func (c *Client) Events(ctx context.Context) (Events, error) {
 	if err := json.Unmarshal(body, &sources); err != nil {
 		return Events{}, fmt.Errorf("vllm: GET /kv_event_sources: %w", err)
 	}
-	s, ok := sources["0"]
+	s, ok := sources[strconv.Itoa(c.Rank)]
 	if !ok || !s.Enabled || s.Endpoint == "" {
 		return Events{}, ErrNoEvents
 	}

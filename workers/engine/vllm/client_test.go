@@ -125,3 +125,28 @@ func TestAnEngineThatAnswersNonsense(t *testing.T) {
 		t.Error("404 is healthy")
 	}
 }
+
+// A client of one data-parallel rank sees that rank's figures and sockets.
+func TestOneRank(t *testing.T) {
+	c := engine(t, map[string]string{
+		"/metrics": `vllm:num_requests_running{engine="0"} 1
+vllm:num_requests_running{engine="1"} 4
+vllm:kv_cache_usage_perc{engine="0"} 0.2
+vllm:kv_cache_usage_perc{engine="1"} 0.8
+`,
+		"/kv_event_sources": `{"0":{"enable_kv_cache_events":true,"endpoint":"tcp://10.0.0.1:5557"},"1":{"enable_kv_cache_events":true,"endpoint":"tcp://10.0.0.1:5558"}}`,
+	})
+	c.Rank, c.Ranks = 1, 2
+	l, err := c.Load(t.Context())
+	if err != nil || l.Running != 4 || l.KVUsage != 0.8 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	e, err := c.Events(t.Context())
+	if err != nil || e.Endpoint != "tcp://10.0.0.1:5558" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	c.Rank, c.Ranks = 0, 0
+	if l, err = c.Load(t.Context()); err != nil || l.Running != 5 || l.KVUsage != 0.5 {
+		t.Errorf("all ranks: %+v, %v", l, err)
+	}
+}

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Load is how busy an engine is, all data-parallel ranks together.
+// Load is how busy an engine is, or one data-parallel rank of it.
 type Load struct {
 	Running             int
 	Waiting             int
@@ -42,11 +42,20 @@ func (c *Client) Load(ctx context.Context) (Load, error) {
 	if err != nil {
 		return Load{}, err
 	}
-	return ParseLoad(body)
+	rank := allRanks
+	if c.Ranks > 1 {
+		rank = c.Rank
+	}
+	return parseLoad(body, rank)
 }
 
-// ParseLoad reads metrics in the Prometheus text format.
-func ParseLoad(text []byte) (Load, error) {
+// allRanks asks for the sum over an engine's ranks.
+const allRanks = -1
+
+// ParseLoad reads metrics in the Prometheus text format, of all ranks together.
+func ParseLoad(text []byte) (Load, error) { return parseLoad(text, allRanks) }
+
+func parseLoad(text []byte, rank int) (Load, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(wantedLines(text)))
 	if err != nil {
@@ -56,9 +65,12 @@ func ParseLoad(text []byte) (Load, error) {
 		for _, name := range names {
 			if f := families[name]; f != nil {
 				for _, m := range f.GetMetric() {
-					total += value(m)
+					if ofRank(m, rank) {
+						total += value(m)
+						n++
+					}
 				}
-				return total, len(f.GetMetric())
+				return total, n
 			}
 		}
 		return 0, 0
@@ -75,11 +87,28 @@ func ParseLoad(text []byte) (Load, error) {
 	}
 	if f := families[cacheConfig[0]]; f != nil {
 		for _, m := range f.GetMetric() {
+			if !ofRank(m, rank) {
+				continue
+			}
 			l.BlockSize = label(m, "block_size")
 			l.GPUBlocks += label(m, "num_gpu_blocks")
 		}
 	}
 	return l, nil
+}
+
+// ofRank reports whether a metric is about a rank, which is its label engine.
+// Where there is no such label there is one rank.
+func ofRank(m *dto.Metric, rank int) bool {
+	if rank == allRanks {
+		return true
+	}
+	for _, l := range m.GetLabel() {
+		if l.GetName() == "engine" {
+			return l.GetValue() == strconv.Itoa(rank)
+		}
+	}
+	return rank == 0
 }
 
 const maxCount = 1 << 53
