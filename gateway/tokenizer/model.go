@@ -63,12 +63,12 @@ func (d *definition) build() (*Tokenizer, error) {
 	d.proveCuts(t)
 	d.outPieces(t)
 	t.cache = newSegmentCache()
-	t.cuttable = t.spm && t.cuts != nil
-	if !t.spm && len(t.stages) > 0 {
-		t.cuttable = true
-		for _, s := range t.stages {
-			t.cuttable, t.slash = t.cuttable && s.newlineCuts, t.slash || s.slash
-		}
+	t.newlines = cutAny
+	for _, s := range t.stages {
+		t.newlines &= s.cuts
+	}
+	if t.spm && t.cuts == nil || !t.spm && len(t.stages) == 0 {
+		t.newlines = 0
 	}
 	return t, nil
 }

@@ -31,12 +31,8 @@ type stage struct {
 	pattern string
 	scan    splitter
 	regex   *regexp2.Regexp
-	// newlineCuts says that a cut after a newline is exact if the run of spaces
-	// that follows holds no further newline: see segments.go. It also needs the
-	// next byte not to be '/' if slash is set.
-	newlineCuts bool
-	slash       bool
-	fast        *fastWords // what scan is known to make, if this is the only stage
+	cuts    newlineCuts
+	fast    *fastWords // what scan is known to make, if this is the only stage
 }
 
 func knownPattern(pattern string) (stage, bool) {
@@ -47,10 +43,10 @@ func knownPattern(pattern string) (stage, bool) {
 	)
 	// DeepSeek's file has the two characters themselves.
 	pattern = strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(pattern)
-	s := stage{pattern: pattern, newlineCuts: true}
+	s := stage{pattern: pattern, cuts: cutAfter}
 	switch pattern {
 	case patternGPT2:
-		s.scan, s.fast, s.newlineCuts = scanGPT2, gpt2, false
+		s.scan, s.fast, s.cuts = scanGPT2, gpt2, cutBefore
 	case patternCL100K:
 		s.scan, s.fast = scanCL100K(classLetter, 3), cl100k
 	case patternQwen2:
@@ -58,15 +54,15 @@ func knownPattern(pattern string) (stage, bool) {
 	case patternQwen35:
 		s.scan, s.fast = scanCL100K(classLetter|classMark, 1), cl100k
 	case patternO200K:
-		s.scan, s.fast, s.slash = scanO200K(3, true), o200k, true
+		s.scan, s.fast, s.cuts = scanO200K(3, true), o200k, cutAfterNoSlash
 	case patternTekken:
-		s.scan, s.fast, s.slash = scanO200K(1, false), o200k, true
+		s.scan, s.fast, s.cuts = scanO200K(1, false), o200k, cutAfterNoSlash
 	case patternKimiK2:
 		s.scan, s.fast = scanKimiK2, o200k
 	case patternDeepSeekNumbers:
-		s.scan = scanNumbers(3)
+		s.scan, s.cuts = scanNumbers(3), cutAny
 	case patternDeepSeekAsian:
-		s.scan = scanEastAsian
+		s.scan, s.cuts = scanEastAsian, cutAny
 	case patternDeepSeekRest:
 		s.scan, s.fast = scanDeepSeekRest, gpt2
 	default:
@@ -90,7 +86,7 @@ func patternStage(pattern string) (stage, error) {
 
 // digitsStage is the Digits pre-tokenizer.
 func digitsStage(individual bool) stage {
-	return stage{pattern: patternDigits[individual], scan: scanDigits(individual), newlineCuts: true}
+	return stage{pattern: patternDigits[individual], scan: scanDigits(individual), cuts: cutAny}
 }
 
 // patternDigits names the two kinds of Digits.
@@ -103,9 +99,9 @@ func fuse(stages []stage) []stage {
 	}
 	switch rest := stages[2:]; {
 	case stages[0].pattern == patternDeepSeekNumbers && stages[1].pattern == patternDeepSeekAsian:
-		return append([]stage{{scan: scanDeepSeekOuter, newlineCuts: true}}, rest...)
+		return append([]stage{{scan: scanDeepSeekOuter, cuts: cutAny}}, rest...)
 	case stages[0].pattern == patternDigits[true] && stages[1].pattern == patternGPT2 && len(rest) == 0:
-		return []stage{{scan: scanDigitsGPT2, fast: stages[1].fast}}
+		return []stage{{scan: scanDigitsGPT2, fast: stages[1].fast, cuts: cutBefore}}
 	}
 	return stages
 }

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 )
 
@@ -12,24 +13,39 @@ import (
 // Where text may be cut:
 //   - At added tokens: what lies between two is normalized, split and merged on
 //     its own. The caller has cut there already.
-//   - Byte-level, after a newline, if the run of spaces that follows holds no
-//     further newline, for patterns with newlineCuts: there every alternative
-//     that can match a newline ends at the last one of the run, none crosses it
-//     and none looks behind. (Not true of GPT-2's pattern, whose \s+(?!\S) runs
-//     on.) A '/' must not follow where a pattern takes it along with newlines.
+//   - Byte-level, at newlines, as the pattern allows: newlineCuts.
 //   - SentencePiece: after a newline that no piece joins to what follows.
 const (
 	leastSegment = 1 << 10 // bytes; shorter ones are not worth cutting off
 	mostSegment  = 8 << 10 // from here on, every cut that may be made is made
 	leastCached  = 1 << 8
-	cacheSlots   = 1 << 12
+	cacheSets    = 1 << 11
+	cacheWays    = 4
 )
 
-// segmentCache is direct-mapped, without locks: a slot holds the segment that
-// was encoded last of those that map to it.
+// newlineCuts says where a split pattern allows text to be cut, for no piece
+// crosses the cut and none looks behind it or, to any effect, ahead.
+type newlineCuts uint8
+
+const (
+	// cutAfter: after a newline, if the run of spaces that follows holds no
+	// further one. Every alternative that can match a newline ends at the last
+	// one of the run.
+	cutAfter newlineCuts = 1 << iota
+	// cutAfterNoSlash: the same, if no '/' follows, which a piece takes along.
+	cutAfterNoSlash
+	// cutBefore: before a newline that begins a run of spaces, which is what
+	// GPT-2's \s+(?!\S) looks ahead over.
+	cutBefore
+
+	cutAny = cutAfter | cutAfterNoSlash | cutBefore
+)
+
+// segmentCache is set-associative, without locks: a slot holds a segment that
+// was encoded; of those that map to a set, a new one replaces any.
 type segmentCache struct {
 	seeds [2]maphash.Seed
-	slots [cacheSlots]atomic.Pointer[segment]
+	slots [cacheSets][cacheWays]atomic.Pointer[segment]
 }
 
 // segment is named by two keyed hashes of its text, 128 bits: nobody can craft
@@ -67,15 +83,21 @@ func (e *encoder) segments(s string) {
 func (e *encoder) segmentIDs(s string) {
 	c := e.t.cache
 	name := c.name(s)
-	slot := &c.slots[name[0]%cacheSlots]
-	if hit := slot.Load(); hit != nil && hit.name == name {
-		e.dst = append(e.dst, hit.ids...)
-		return
+	set := &c.slots[name[0]%cacheSets]
+	free := &set[name[1]%cacheWays]
+	for i := range set {
+		switch hit := set[i].Load(); {
+		case hit == nil:
+			free = &set[i]
+		case hit.name == name:
+			e.dst = append(e.dst, hit.ids...)
+			return
+		}
 	}
 	start := len(e.dst)
 	e.splitOrMerge(s)
 	if len(s) <= 4*mostSegment {
-		slot.Store(&segment{name, append([]uint32(nil), e.dst[start:]...)})
+		free.Store(&segment{name, append([]uint32(nil), e.dst[start:]...)})
 	}
 }
 
@@ -83,42 +105,48 @@ func (e *encoder) segmentIDs(s string) {
 // around them and not only on where the last one was, so that they fall into
 // place again after an edit.
 func (t *Tokenizer) nextCut(s string) int {
-	if !t.cuttable {
+	if t.newlines == 0 {
 		return len(s)
 	}
 	for i := leastSegment; i < len(s); i++ {
-		if s[i-1] != '\n' {
+		newline := strings.IndexByte(s[i:], '\n')
+		if newline < 0 {
+			break
+		}
+		i += newline
+		here := i < mostSegment && pack(s, i-8, i).hash()>>61 != 0
+		if here {
 			continue
 		}
-		here := i < mostSegment && pack(s, i-8, i).hash()>>61 != 0
-		if !here && t.cutAfterNewline(s, i) {
-			return i
+		if end := t.cutAtNewline(s, i); end > 0 {
+			return end
 		}
 	}
 	return len(s)
 }
 
-// cutAfterNewline says whether s, whose byte before i is a newline, may be cut
-// at i.
-func (t *Tokenizer) cutAfterNewline(s string, i int) bool {
-	if t.spm {
-		r, _ := spmRune(s, i)
-		return !t.cuts.joined('\n', r, '\n', s[i])
-	}
-	if t.slash && s[i] == '/' {
-		return false
-	}
-	for i < len(s) {
-		class, n := classAt(s, i)
-		if class&classSpace == 0 {
-			return true
+// cutAtNewline is where s may be cut at its newline s[i], which is not the first
+// byte; 0 if it may not.
+func (t *Tokenizer) cutAtNewline(s string, i int) int {
+	after := i + 1
+	switch {
+	case t.newlines&(cutAfter|cutAfterNoSlash) == 0:
+		if class, _ := classAt(s, i-runeBefore(s, i)); class&classSpace == 0 {
+			return i
 		}
-		if s[i] == '\n' || s[i] == '\r' {
-			return false
+	case after == len(s):
+		return after
+	case t.spm:
+		if r, _ := spmRune(s, after); !t.cuts.joined('\n', r, '\n', s[after]) {
+			return after
 		}
-		i += n
+	case t.newlines&cutAfter != 0 || s[after] != '/':
+		run := skip(s, after, classSpace)
+		if !strings.ContainsAny(s[after:run], "\r\n") {
+			return after
+		}
 	}
-	return true
+	return 0
 }
 
 // plan is the segments of a text, to be encoded in any order.

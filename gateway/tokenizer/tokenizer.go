@@ -13,15 +13,13 @@ var ErrUnsupported = errors.New("unsupported tokenizer")
 // Tokenizer encodes and decodes for one model. It is immutable and safe for
 // concurrent use.
 type Tokenizer struct {
-	vocab  *vocab // pieces as text: bytes for byte-level, spaces for U+2581
-	merges *mergeTable
-	words  *wordTable // words that are one piece, proven at load
-	stages []stage
-	cuts   *cutFilter // nil if nothing can be proven
-	cache  *segmentCache
-	// cuttable says that text may be cut after newlines, unless, with slash, a
-	// '/' follows; see segments.go.
-	cuttable, slash bool
+	vocab    *vocab // pieces as text: bytes for byte-level, spaces for U+2581
+	merges   *mergeTable
+	words    *wordTable // words that are one piece, proven at load
+	stages   []stage
+	cuts     *cutFilter // nil if nothing can be proven
+	cache    *segmentCache
+	newlines newlineCuts // where text may be cut; see segments.go
 
 	spm          bool
 	splitSpaces  bool // SentencePiece: every space begins a word (Metaspace)
