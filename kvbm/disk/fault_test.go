@@ -44,10 +44,8 @@ func (f *faults) wrap(name string, raw *os.File) file { return faultyFile{osFile
 // write is the test's.
 func openQuiet(t *testing.T, o Options) (*Store, []policy.Held) {
 	t.Helper()
-	s, found := open(t, o)
-	s.cancel()
-	s.wg.Wait()
-	return s, found
+	o.quiet = true
+	return open(t, o)
 }
 
 func never(string, []byte) (int, error) { return 0, nil }

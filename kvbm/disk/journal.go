@@ -21,7 +21,7 @@ type journal struct {
 	lastSeq uint64
 	live    []record // by slot; seq 0 = nothing
 	limit   int64    // size at which a checkpoint is due
-	dirty   bool     // has records that were not synced
+	dirty   bool     // has records, or had before a checkpoint, whose blocks were not synced
 	syncing file     // is being synced, and closed by who does it if no longer in use
 }
 
@@ -106,7 +106,7 @@ func (j *journal) checkpoint() error {
 	if j.f != nil && j.f != j.syncing {
 		_ = j.f.Close() // it is unlinked; its content no longer matters
 	}
-	j.f, j.head, j.seed, j.off, j.dirty = f, head, seed, int64(len(b)), false
+	j.f, j.head, j.seed, j.off = f, head, seed, int64(len(b)) // dirty stays: the slab was not synced
 	j.limit = headerBytes + recordBytes*max(4*int64(len(j.live)), 4096)
 	return nil
 }

@@ -20,7 +20,14 @@ import (
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimDir); dir != "" {
+		seed, _ := strconv.ParseUint(os.Getenv(victimSeed), 10, 64)
+		fmt.Fprintln(os.Stderr, victim(dir, seed))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const testBlock = 5000 // not a multiple of a page
 
