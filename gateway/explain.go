@@ -18,7 +18,7 @@ func (g *Gateway) explain(c *gin.Context) error {
 	if fs.has(fieldPrompt) && !fs.has(fieldMessages) {
 		e = endpointCompletion
 	}
-	x := &exchange{g: g, endpoint: e, ctx: c.Request.Context(), entry: &entry{r: Record{Time: g.c.Now(), Endpoint: string(e)}}}
+	x := &exchange{g: g, r: c.Request, endpoint: e, ctx: c.Request.Context(), entry: &entry{r: Record{Time: g.c.Now(), Endpoint: string(e)}}}
 	if x.q, err = parseInference(e, body); err != nil {
 		return err
 	}

@@ -20,8 +20,10 @@ type placement struct {
 	// plan is set where the estimate is about known tokens: the engine must then
 	// restore exactly the cut.
 	plan bool
-	// idle is set when no prefill was ahead of this one.
-	idle bool
+	// idle is set when no prefill was ahead of this one; behindMS is the work that
+	// joined behind it before its first token.
+	idle     bool
+	behindMS float64
 }
 
 // booking is a request's load in the ledger. Law 4: it is made once and
@@ -30,6 +32,7 @@ type booking struct {
 	g      *Gateway
 	id     string
 	worker kv.WorkerID
+	placed *placement
 	once   sync.Once
 	// assumed fires the first token of an answer that isn't a stream, when it is
 	// predicted; nobody else would tell.
@@ -113,6 +116,17 @@ func (x *exchange) candidates() ([]*seat, error) {
 	return nil, fail(CodeContextLength, param, "the prompt has %d tokens; the model's context is %d tokens", len(x.prompt.tokens), longest)
 }
 
+// headerSession names a conversation, for policies that go by it.
+const headerSession = "X-Session-Id"
+
+// session is the conversation that the client says the request is part of.
+func (x *exchange) session() string {
+	if s := x.r.Header.Get(headerSession); saneID(s) {
+		return s
+	}
+	return ""
+}
+
 // workspace is the memory of a decision. It is good until the decision is
 // recorded.
 type workspace struct {
@@ -134,7 +148,7 @@ func (x *exchange) decide(ready []*seat, policy router.Policy, book func(*router
 	ws := workspaces.Get().(*workspace)
 	defer workspaces.Put(ws)
 	g.c.Index.Match(&ws.matches, x.prompt.hashes)
-	req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: blockSize, MaxTokens: x.q.maxTokens}
+	req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: blockSize, MaxTokens: x.q.maxTokens, Session: x.session()}
 	g.choose(ws, &req, ready, policy, book)
 	g.metrics.decide.Observe(g.c.Now().Sub(began).Seconds())
 	whole := g.records.whole(len(ready))
@@ -194,7 +208,7 @@ func (g *Gateway) bookLocked(id string, p *placement, chosen *router.Candidate, 
 	g.ledger.Add(id, w, p.estimate, now)
 	g.ledger.Account(w).Plan(&p.estimate, &chosen.Rates, now)
 	g.loads.Note(w, g.ledger, now)
-	return &booking{g: g, id: id, worker: w}
+	return &booking{g: g, id: id, worker: w, placed: p}
 }
 
 // assumeFirstToken moves the request from waiting to running when its first
@@ -209,7 +223,7 @@ func (b *booking) firstToken() {
 	defer b.g.placing.Unlock()
 	now := b.g.c.Now()
 	b.g.loads.Note(b.worker, b.g.ledger, now)
-	b.g.ledger.FirstToken(b.id, now)
+	b.placed.behindMS = b.g.ledger.FirstToken(b.id, now)
 }
 
 // release takes the load out of the books; only the first call does anything.

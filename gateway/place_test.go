@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"strconv"
@@ -89,6 +90,30 @@ func TestAskingChangesNothing(t *testing.T) {
 	s.booksClosed()
 }
 
+// TestSessionsGoWhereTheyWent under the policy that goes by them.
+func TestSessionsGoWhereTheyWent(t *testing.T) {
+	s := newSetting(t, 4, func(c *Config) { c.Policy, _ = router.NewPolicy("session-hash", 1) })
+	used := map[string]bool{}
+	for _, session := range []string{"anna", "ben", "carla", "dora", "emil", "frieda"} {
+		first := ""
+		for range 4 {
+			r := s.post("/v1/chat/completions", chatBody, "X-Session-Id", session)
+			switch w := r.header.Get("X-Kvasir-Worker"); first {
+			case "":
+				first = w
+			case w:
+			default:
+				t.Errorf("%s went to %s, then to %s", session, first, w)
+			}
+			s.record(r.header.Get("X-Request-Id")) // an open request could move the next one
+		}
+		used[first] = true
+	}
+	if len(used) < 2 {
+		t.Errorf("all sessions went to one worker")
+	}
+}
+
 // TestRecordsAreSampled when they would not fit: then one in some is whole, and
 // the others still hold the choice and the runner-up.
 func TestRecordsAreSampled(t *testing.T) {
@@ -160,7 +185,7 @@ func newFleetOf(b *testing.B, n int) (*Gateway, *exchange) {
 	})
 	eventually(b, "all workers ready", func() bool { return len(g.serving("m", nil)) == n })
 
-	x := &exchange{g: g, id: "r", ctx: ctx, q: &inference{model: "m"}, entry: &entry{}}
+	x := &exchange{g: g, r: httptest.NewRequest("POST", "/", nil), id: "r", ctx: ctx, q: &inference{model: "m"}, entry: &entry{}}
 	x.prompt = &promptTokens{tokens: make([]uint32, 3000), total: 3000}
 	x.prompt.chain("m", "", 16)
 	for i, info := range infos {
@@ -168,7 +193,7 @@ func newFleetOf(b *testing.B, n int) (*Gateway, *exchange) {
 		if i%10 == 0 {
 			index.Apply(info.ID, kv.Event{Kind: kv.Stored, Tier: kv.CPU, Parent: x.prompt.hashes[19], Hashes: x.prompt.hashes[20 : 30+i%100]})
 		}
-		g.c.Calibration.ObservePrefill(info.ID, 1000, 1000, 100)
+		g.c.Calibration.ObservePrefill(info.ID, 1000, 1000, 100, 0)
 		g.c.Calibration.SetBlockBytes(info.ID, 1<<20)
 		g.c.Calibration.SetLink(info.ID, kv.CPU, router.Link{BytesPerMS: 1e7})
 		g.ledger.Add(fmt.Sprint("other", i), info.ID, router.Estimate{PrefillMS: 50}, time.Now())

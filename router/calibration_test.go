@@ -25,7 +25,7 @@ func TestCalibrationFinds(t *testing.T) {
 			if i%50 == 25 && i < 200 {
 				ms *= 100 // somebody stopped the process
 			}
-			c.ObservePrefill("w", tokens, context, ms)
+			c.ObservePrefill("w", tokens, context, ms, 0)
 		}
 		got := c.Rates("w")
 		for _, p := range [][2]int{{64, 64}, {1000, 1000}, {16000, 16000}, {100, 16000}} {
@@ -48,11 +48,11 @@ func TestCalibrationFollows(t *testing.T) {
 	c := NewCalibration(h200)
 	for i := range 200 {
 		n := 100 + i*10
-		c.ObservePrefill("w", n, n, h200.PrefillMS(n, n))
+		c.ObservePrefill("w", n, n, h200.PrefillMS(n, n), 0)
 	}
 	for i := range 30 {
 		n := 100 + i*50
-		c.ObservePrefill("w", n, n, 10*h200.PrefillMS(n, n))
+		c.ObservePrefill("w", n, n, 10*h200.PrefillMS(n, n), 0)
 	}
 	r := c.Rates("w")
 	if got, want := r.PrefillMS(1000, 1000), 10*h200.PrefillMS(1000, 1000); math.Abs(got-want) > 0.1*want {
@@ -67,9 +67,9 @@ func TestCalibrationKeepsItsBounds(t *testing.T) {
 	c := NewCalibration(h200)
 	for range 20_000 {
 		context := rng.IntN(1 << (1 + rng.IntN(20)))
-		c.ObservePrefill("w", rng.IntN(context+2)-1, context, math.Exp(rng.NormFloat64()*8))
+		c.ObservePrefill("w", rng.IntN(context+2)-1, context, math.Exp(rng.NormFloat64()*8), 0)
 		if rng.IntN(100) == 0 {
-			c.ObservePrefill("w", 100, 100, [...]float64{math.NaN(), math.Inf(1), -1, 0}[rng.IntN(4)])
+			c.ObservePrefill("w", 100, 100, [...]float64{math.NaN(), math.Inf(1), -1, 0}[rng.IntN(4)], 0)
 		}
 		r := c.Rates("w")
 		for _, v := range []float64{r.PrefillBaseMS, r.PrefillPerTokenMS, r.PrefillPerTokenContextMS} {
@@ -86,8 +86,8 @@ func TestCalibrationIsPerWorker(t *testing.T) {
 	disk := Link{LatencyMS: 1, BytesPerMS: 2e6}
 	c.SetLink("a", kv.Disk, disk)
 	c.SetBlockBytes("a", 4096)
-	c.ObservePrefill("a", 1000, 1000, 1e4)
-	c.ObservePrefill("b", 1000, 1000, 500)
+	c.ObservePrefill("a", 1000, 1000, 1e4, 0)
+	c.ObservePrefill("b", 1000, 1000, 500, 0)
 	if got := c.Rates("b"); got.Links != h200.Links || math.Abs(got.PrefillMS(1000, 1000)-500) > 1 {
 		t.Errorf("b has a's rates: %+v", got)
 	}
@@ -101,6 +101,19 @@ func TestCalibrationIsPerWorker(t *testing.T) {
 	}
 }
 
+// TestAbsurdLinksAreUnusable rather than believed.
+func TestAbsurdLinksAreUnusable(t *testing.T) {
+	c := NewCalibration(h200)
+	for _, l := range []Link{{BytesPerMS: math.NaN()}, {BytesPerMS: math.Inf(1)}, {BytesPerMS: -1}, {LatencyMS: math.NaN(), BytesPerMS: 1},
+		{LatencyMS: -1, BytesPerMS: 1}, {LatencyMS: math.Inf(1), BytesPerMS: 1}, {BytesPerMS: 1, QueuedBytes: -1}} {
+		c.SetLink("w", kv.CPU, Link{BytesPerMS: 1e6})
+		c.SetLink("w", kv.CPU, l)
+		if got := c.Rates("w").Links[kv.CPU]; got != (Link{}) {
+			t.Errorf("%+v became %+v", l, got)
+		}
+	}
+}
+
 // TestAnUnknownWorkerIsLikeTheOthers, so that it neither draws nor repels what
 // the others hold.
 func TestAnUnknownWorkerIsLikeTheOthers(t *testing.T) {
@@ -109,7 +122,7 @@ func TestAnUnknownWorkerIsLikeTheOthers(t *testing.T) {
 		t.Errorf("with nobody known: %+v", got)
 	}
 	for range 20 {
-		c.ObservePrefill("known", 1000, 1000, 1e4)
+		c.ObservePrefill("known", 1000, 1000, 1e4, 0)
 	}
 	if got, want := c.Rates("new"), c.Rates("known"); got.PrefillMS(1000, 1000) != want.PrefillMS(1000, 1000) {
 		t.Errorf("new: %+v, known: %+v", got, want)
