@@ -21,7 +21,7 @@ func (g *Gateway) learn(x *exchange, r *Record) {
 	defer g.placing.Unlock()
 	g.c.Calibration.ObserveTTFT(c.Worker, c.TTFTMS, observed)
 	if ok {
-		g.c.Calibration.ObservePrefill(c.Worker, r.Tokens-cachedTokens(r), r.Tokens, prefill)
+		g.c.Calibration.ObservePrefill(c.Worker, r.Tokens-cachedTokens(r), r.Tokens, prefill, x.placed.behindMS)
 	}
 }
 

@@ -6,28 +6,36 @@ import (
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
-// Calibration keeps each worker's rates as observed. A worker that has computed
-// nothing yet is taken to be like the others: from the defaults alone it would
-// look faster or slower than all who are known, and draw the requests whose
-// prefix those hold, or none.
+// Calibration keeps each worker's rates as observed. Workers of a fleet serve
+// the same model, so what a prefill costs has one shape, learned from all of
+// them; each has a pace of its own, which a few prefills tell. Were each to learn
+// a shape of its own, then long prompts, of which each sees few, would look
+// cheaper here than there by accident, and wait in the wrong queue. A worker that
+// has computed nothing yet is taken to be like the others.
 type Calibration struct {
 	defaults Rates
-	fleet    prefillFit // of every worker's prefills
+	shape    prefillFit // of every worker's prefills, at pace 1
+	paces    paces
 	workers  map[kv.WorkerID]*Speeds
 }
 
 // Speeds are what is known of one worker. They stay the worker's until Forget,
 // so that those who decide often need not look them up each time.
 type Speeds struct {
-	rates   Rates
-	prefill prefillFit
-	fleet   *prefillFit
-	errors  ErrorStats
+	rates  Rates
+	pace   pace
+	fleet  *Calibration
+	fitted int // of the shape's updates, the one that rates were filled from
+	errors ErrorStats
 }
+
+// mostBehind is how much work may have joined behind a prefill that is learned
+// from, as a share of its time.
+const mostBehind = 0.1
 
 // NewCalibration starts from defaults.
 func NewCalibration(defaults Rates) *Calibration {
-	return &Calibration{defaults: defaults, fleet: newPrefillFit(defaults), workers: map[kv.WorkerID]*Speeds{}}
+	return &Calibration{defaults: defaults, shape: newPrefillFit(defaults), workers: map[kv.WorkerID]*Speeds{}}
 }
 
 // Rates are w's rates as known now.
@@ -36,27 +44,43 @@ func (c *Calibration) Rates(w kv.WorkerID) Rates {
 		return *k.Rates()
 	}
 	r := c.defaults
-	c.fleet.fill(&r)
+	c.shape.fill(&r, c.paces.usual())
 	return r
 }
 
 // Rates are the worker's rates as known now; they are good until the next call
 // to the calibration, and only to read.
 func (k *Speeds) Rates() *Rates {
-	if k.prefill.seen == 0 {
-		k.fleet.fill(&k.rates)
+	if c := k.fleet; k.fitted != c.shape.updates {
+		k.fitted = c.shape.updates
+		c.shape.fill(&k.rates, c.paces.times(&k.pace))
 	}
 	return &k.rates
 }
 
 // ObservePrefill learns from a prefill on w that computed the last tokens of a
 // prompt of context tokens in all and took ms, queueing and restore excluded.
-// Observations that make no sense are ignored.
-func (c *Calibration) ObservePrefill(w kv.WorkerID, tokens, context int, ms float64) {
+// behindMS is the work that joined the queue behind it meanwhile (see
+// Ledger.FirstToken): if that is more than a little it may have shared its steps,
+// and the prefill tells nothing. So do observations that make no sense.
+func (c *Calibration) ObservePrefill(w kv.WorkerID, tokens, context int, ms, behindMS float64) {
+	if behindMS > mostBehind*ms {
+		return
+	}
+	if tokens <= 0 || context < tokens || !(ms > 0) || math.IsInf(ms, 0) {
+		return
+	}
 	k := c.Worker(w)
-	k.prefill.observe(tokens, context, ms)
-	k.prefill.fill(&k.rates)
-	c.fleet.observe(tokens, context, ms)
+	ratio := 1.0
+	if c.shape.seen > 0 {
+		ratio = ms / c.shape.predict(tokens, context)
+	}
+	c.paces.remove(&k.pace)
+	tells := k.pace.observe(ratio)
+	c.paces.add(&k.pace)
+	if tells {
+		c.shape.observe(tokens, context, ms/c.paces.times(&k.pace))
+	}
 }
 
 // SetLink sets the link that brings blocks from t up to gpu, as w measured it;
@@ -96,13 +120,19 @@ func (c *Calibration) Errors(w kv.WorkerID) ErrorStats {
 }
 
 // Forget drops what was learned of w.
-func (c *Calibration) Forget(w kv.WorkerID) { delete(c.workers, w) }
+func (c *Calibration) Forget(w kv.WorkerID) {
+	if k := c.workers[w]; k != nil {
+		c.paces.remove(&k.pace)
+		c.shape.updates++ // the others' mean is another now
+		delete(c.workers, w)
+	}
+}
 
 // Worker is what is known of w, the defaults at first.
 func (c *Calibration) Worker(w kv.WorkerID) *Speeds {
 	k := c.workers[w]
 	if k == nil {
-		k = &Speeds{rates: c.defaults, prefill: newPrefillFit(c.defaults), fleet: &c.fleet}
+		k = &Speeds{rates: c.defaults, fleet: c, fitted: -1}
 		c.workers[w] = k
 	}
 	return k

@@ -28,7 +28,7 @@ type entry struct {
 	workMS     float64 // restore, adapter and prefill once the worker turns to it
 	tokens     int     // to be computed
 	blocks     int     // of the prompt
-	added      time.Time
+	aheadMS    float64 // Account.addedMS up to and with this one
 	waiting    bool
 	prev, next *entry
 }
@@ -40,6 +40,7 @@ type Account struct {
 	waiting     int
 	head, tail  *entry
 	queuedMS    float64 // sum of workMS over the waiting
+	addedMS     float64 // and over all there ever were
 	tokens      int     // and of their tokens
 	blocks      int     // of all
 	headStarted int64   // when the worker turned to head, in Unix nanoseconds
@@ -58,7 +59,7 @@ func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 	l.Done(id, now)
 	a := l.Account(w)
 	n := &entry{id: id, worker: w, workMS: e.RestoreMS + e.AdapterMS + e.PrefillMS, tokens: e.ComputeTokens,
-		blocks: e.Cut + e.RecomputeBlocks, added: now, waiting: true, prev: a.tail}
+		blocks: e.Cut + e.RecomputeBlocks, waiting: true, prev: a.tail}
 	if a.tail == nil {
 		a.head, a.headStarted = n, now.UnixNano()
 	} else {
@@ -67,22 +68,27 @@ func (l *Ledger) Add(id string, w kv.WorkerID, e Estimate, now time.Time) {
 	a.tail = n
 	a.waiting++
 	a.queuedMS += n.workMS
+	a.addedMS += n.workMS
+	n.aheadMS = a.addedMS
 	a.tokens += n.tokens
 	a.blocks += n.blocks
 	l.requests[id] = n
 	l.added++
 }
 
-// FirstToken releases the request's prefill load: it is running now. An unknown
-// or already running request changes nothing.
-func (l *Ledger) FirstToken(id string, now time.Time) {
+// FirstToken releases the request's prefill load: it is running now. It returns
+// the work that joined the queue behind the request meanwhile, some of which may
+// have shared its last step. An unknown or already running request changes
+// nothing.
+func (l *Ledger) FirstToken(id string, now time.Time) (behindMS float64) {
 	n := l.requests[id]
 	if n == nil || !n.waiting {
-		return
+		return 0
 	}
 	a := l.workers[n.worker]
 	a.unqueue(n, now)
 	a.running++
+	return a.addedMS - n.aheadMS
 }
 
 // Done releases what the request still holds: it ended, in whatever way. Done

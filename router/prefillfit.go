@@ -6,20 +6,21 @@ import "math"
 // forgetting. Its unknowns are multipliers of a first guess, so that one prior
 // and one set of bounds fit a data-centre GPU and a laptop's processor alike.
 type prefillFit struct {
-	guess [3]float64 // ms; ms per token; ms per attended pair
-	mult  [3]float64
-	cov   [3][3]float64 // uncertainty of mult
-	seen  int
-	odd   int // outliers in a row
+	guess   [3]float64 // ms; ms per token; ms per attended pair
+	mult    [3]float64
+	cov     [3][3]float64 // uncertainty of mult
+	seen    int
+	updates int // times that the rates changed
+	odd     int // outliers in a row
 
 	defaults Rates
 }
 
 const (
-	fitForget = 0.99 // an observation's weight falls to 1/e in 100 more
-	fitNoise  = 0.05 // the share of a prefill's time that is taken for noise
-	fitPrior  = 25.0 // variance of a multiplier at first, and at most
-	fitMost   = 1000 // and the most that it can be
+	fitForget = 0.999 // an observation's weight falls to 1/e in 1,000 more: long prompts are rare
+	fitNoise  = 0.05  // the share of a prefill's time that is taken for noise
+	fitPrior  = 25.0  // variance of a multiplier at first, and at most
+	fitMost   = 1000  // and the most that it can be
 	// A prefill is an outlier when it is off by fitOutlier, either way, and by
 	// fitSigmas of what was to be expected. But fitChange of them in a row mean
 	// that the worker has changed: then the fit starts over.
@@ -59,22 +60,28 @@ func features(tokens, context int) [3]float64 {
 	return [3]float64{1, float64(tokens), attended(tokens, context)}
 }
 
-// fill sets r's prefill rates to what was learned, if anything was.
-func (f *prefillFit) fill(r *Rates) {
+// fill sets r's prefill rates to times what was learned, if anything was.
+func (f *prefillFit) fill(r *Rates, times float64) {
 	if f.seen == 0 {
 		return
 	}
-	r.PrefillBaseMS = f.guess[0] * f.mult[0]
-	r.PrefillPerTokenMS = f.guess[1] * f.mult[1]
-	r.PrefillPerTokenContextMS = f.guess[2] * f.mult[2]
+	r.PrefillBaseMS = f.guess[0] * f.mult[0] * times
+	r.PrefillPerTokenMS = f.guess[1] * f.mult[1] * times
+	r.PrefillPerTokenContextMS = f.guess[2] * f.mult[2] * times
+}
+
+// predict is the time of a prefill.
+func (f *prefillFit) predict(tokens, context int) (ms float64) {
+	for i, x := range features(tokens, context) {
+		ms += f.guess[i] * f.mult[i] * x
+	}
+	return ms
 }
 
 // observe is one step. Prefills span orders of magnitude, so each counts by its
 // relative error.
 func (f *prefillFit) observe(tokens, context int, ms float64) {
-	if tokens <= 0 || context < tokens || !(ms > 0) || math.IsInf(ms, 0) {
-		return
-	}
+	f.updates++
 	if f.seen++; f.seen == 1 {
 		f.scale(tokens, context, ms)
 		return
@@ -92,7 +99,9 @@ func (f *prefillFit) observe(tokens, context int, ms float64) {
 	denom := fitForget*noise*noise + dot(gain, x)
 	if f.outlier(ms, predicted, denom) {
 		if f.odd++; f.odd == fitChange {
+			updates := f.updates
 			*f = newPrefillFit(f.defaults)
+			f.updates = updates
 			f.observe(tokens, context, ms)
 		}
 		return
@@ -113,12 +122,7 @@ func (f *prefillFit) observe(tokens, context int, ms float64) {
 // scale takes the first guess's scale from the first prefill. The defaults may be
 // those of quite another machine; what is kept of them is their shape.
 func (f *prefillFit) scale(tokens, context int, ms float64) {
-	x := features(tokens, context)
-	predicted := 0.0
-	for i := range x {
-		predicted += f.guess[i] * f.mult[i] * x[i]
-	}
-	if predicted > 0 {
+	if predicted := f.predict(tokens, context); predicted > 0 {
 		for i := range f.guess {
 			f.guess[i] *= ms / predicted
 		}

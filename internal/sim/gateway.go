@@ -82,7 +82,7 @@ func (g *gateway) index(q *router.Request, now instant) {
 func (g *gateway) firstToken(r *request, now instant) {
 	at := g.fleet.time(now)
 	g.loads.Note(r.engine.id, g.ledger, at)
-	g.ledger.FirstToken(r.id, at)
+	behindMS := g.ledger.FirstToken(r.id, at)
 	observed := (now - r.arrived).ms()
 	g.calibration.ObserveTTFT(r.engine.id, r.predictedMS, observed)
 	restoredTokens, cached := 0, 0
@@ -93,7 +93,7 @@ func (g *gateway) firstToken(r *request, now instant) {
 		}
 	}
 	if r.idle && restoredTokens == 0 {
-		g.calibration.ObservePrefill(r.engine.id, r.Input-cached, r.Input, observed)
+		g.calibration.ObservePrefill(r.engine.id, r.Input-cached, r.Input, observed, behindMS)
 	}
 }
 
