@@ -37,6 +37,7 @@ type v32 struct {
 	messages []dsMessage
 	thinking bool
 	last     int // user's or developer's message
+	asked    int // the last message so far that is no tool's, or -1
 	b        strings.Builder
 }
 
@@ -58,10 +59,13 @@ func (DeepSeekV32) Prompt(c Chat) (p Prompt, err error) {
 		}
 		e.messages = kept
 	}
-	e.last = lastUser(e.messages)
+	e.last, e.asked = lastUser(e.messages), -1
 	e.b.WriteString(dsBOS)
 	for i := range e.messages {
 		e.message(i)
+		if e.messages[i].role != "tool" {
+			e.asked = i
+		}
 	}
 	return Prompt{{Markup, e.b.String()}}, nil
 }
@@ -118,10 +122,7 @@ func (e *v32) think(here bool) {
 // tool writes the answer of a tool; the calls stand in the assistant's message
 // before the run of answers, in their order.
 func (e *v32) tool(i int, content string) {
-	asked := i - 1
-	for asked >= 0 && e.messages[asked].role == "tool" {
-		asked--
-	}
+	asked := e.asked
 	if i > 0 && (asked < 0 || e.messages[asked].role != "assistant") {
 		invalid(e.messages[i].path, "a tool's answer must follow an assistant's message")
 	}
