@@ -28,6 +28,8 @@ type Index struct {
 	mu      sync.Mutex // held by changes, and by readers of the whole
 	ignored uint64
 	unknown uint64
+	// expected are the blocks announced and not stored yet, by whomever.
+	expected int
 }
 
 // New makes an empty Index.
@@ -72,6 +74,17 @@ func (x *Index) RemoveWorker(id kv.WorkerID) {
 	x.settle()
 }
 
+// Expect makes room for so many blocks more, within the bound: an index that
+// grows bit by bit moves everything several times. Room that is not used costs
+// memory only.
+func (x *Index) Expect(blocks int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.expected += blocks
+	c := x.core.Load()
+	c.table.reserve(min(c.counts.blocks+x.expected, x.maxBlocks))
+}
+
 // Apply enters one event of worker id. Storing what is held already and removing
 // what is not changes nothing. Events of workers that were not added are
 // ignored, and counted.
@@ -93,6 +106,7 @@ func (x *Index) Apply(id kv.WorkerID, e kv.Event) {
 	c.tick.Add(1)
 	switch k := f.keyOf(w, e.Tier); e.Kind {
 	case kv.Stored:
+		x.expected = max(0, x.expected-len(e.Hashes))
 		c.store(k, e.Parent, e.Hashes)
 	case kv.Removed:
 		x.unknown += uint64(c.remove(k, e.Hashes))

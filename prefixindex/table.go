@@ -208,8 +208,26 @@ func (t *table) remove(h hash, slot uint32) {
 // grow replaces a segment by a larger one. Readers of the old one still find
 // what was in it.
 func (t *table) grow(i int) *segment {
+	return t.resize(i, larger(i, len(t.segments[i].Load().buckets)))
+}
+
+// reserve grows all segments so that n blocks fit.
+func (t *table) reserve(n int) {
+	for i := range t.segments {
+		now := len(t.segments[i].Load().buckets)
+		size := now
+		for segmentLoad*bucketSlots*float64(size) < float64(n)/float64(len(t.segments)) {
+			size = larger(i, size)
+		}
+		if size > now {
+			t.resize(i, size)
+		}
+	}
+}
+
+func (t *table) resize(i, buckets int) *segment {
 	old := t.segments[i].Load()
-	s := &segment{buckets: make([]bucket, larger(i, len(old.buckets)))}
+	s := &segment{buckets: make([]bucket, buckets)}
 	for j := range old.buckets {
 		// All hashes of a bucket before any is entered, so that their cache misses
 		// overlap. Slot 0 may be read like any other.

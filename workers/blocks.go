@@ -92,6 +92,7 @@ func (w *Worker) followAgent(ctx context.Context, at *position, standing func())
 			// that breaks off is true as far as it goes.
 			if !resyncing {
 				w.clear()
+				w.c.Sink.Expect(int(min(m.GetBlocks(), maxExpected)))
 				resyncing, *at = true, position{}
 			}
 			w.apply(events)
@@ -114,6 +115,9 @@ func (w *Worker) followAgent(ctx context.Context, at *position, standing func())
 		}
 	}
 }
+
+// maxExpected bounds the room that an agent may ask for.
+const maxExpected = 4 << 20
 
 // unpack appends events from the wire to events.
 func unpack(events []kv.Event, packed []*agentpb.BlockEvent) ([]kv.Event, error) {

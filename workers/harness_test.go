@@ -118,6 +118,8 @@ func (x *index) RemoveWorker(id kv.WorkerID) {
 	x.removed[id]++
 }
 
+func (x *index) Expect(int) {}
+
 func (x *index) Apply(id kv.WorkerID, e kv.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

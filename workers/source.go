@@ -22,5 +22,7 @@ type Sink interface {
 	// none. Events about the Redis tier are filed under the store.
 	AddWorker(id kv.WorkerID, sharedStore string)
 	RemoveWorker(id kv.WorkerID)
+	// Expect announces that about so many blocks more will be stored.
+	Expect(blocks int)
 	Apply(id kv.WorkerID, e kv.Event)
 }

@@ -108,6 +108,9 @@ func (a *Agent) deltaMessage(deltas []delta) *agentpb.WatchBlocksResponse {
 // be empty, says that it is the last.
 func (a *Agent) sendSnapshot(stream grpc.ServerStreamingServer[agentpb.WatchBlocksResponse], events []kv.Event, seq uint64) error {
 	m := &agentpb.WatchBlocksResponse{Epoch: a.hub.epoch, Part: agentpb.WatchBlocksResponse_PART_SNAPSHOT}
+	for _, e := range events {
+		m.Blocks += uint64(len(e.Hashes))
+	}
 	blocks := 0
 	flush := func() error {
 		err := stream.Send(m)

@@ -26,7 +26,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Values are those of kv.Tier plus one.
+// Values are those of kv.Tier plus one. In block events 6 is the mark that a
+// prefix can be resumed at a block (kv.Resume).
 type Tier int32
 
 const (
@@ -552,11 +553,14 @@ func (x *WatchBlocksRequest) GetAfterSeq() uint64 {
 type WatchBlocksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Changes whenever the agent starts anew.
-	Epoch         uint64                   `protobuf:"fixed64,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Part          WatchBlocksResponse_Part `protobuf:"varint,2,opt,name=part,proto3,enum=kvasir.agent.v1.WatchBlocksResponse_Part" json:"part,omitempty"`
-	FirstSeq      uint64                   `protobuf:"varint,3,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	LastSeq       uint64                   `protobuf:"varint,4,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
-	Events        []*BlockEvent            `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"`
+	Epoch    uint64                   `protobuf:"fixed64,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Part     WatchBlocksResponse_Part `protobuf:"varint,2,opt,name=part,proto3,enum=kvasir.agent.v1.WatchBlocksResponse_Part" json:"part,omitempty"`
+	FirstSeq uint64                   `protobuf:"varint,3,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
+	LastSeq  uint64                   `protobuf:"varint,4,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	Events   []*BlockEvent            `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"`
+	// In the first part of a snapshot: how many blocks are in all of it, so that
+	// the watcher can make room.
+	Blocks        uint64 `protobuf:"varint,6,opt,name=blocks,proto3" json:"blocks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -624,6 +628,13 @@ func (x *WatchBlocksResponse) GetEvents() []*BlockEvent {
 		return x.Events
 	}
 	return nil
+}
+
+func (x *WatchBlocksResponse) GetBlocks() uint64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
 }
 
 type BlockEvent struct {
@@ -1347,13 +1358,14 @@ const file_agent_proto_rawDesc = "" +
 	"elapsed_us\x18\x03 \x01(\x03R\telapsedUs\"G\n" +
 	"\x12WatchBlocksRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x06R\x05epoch\x12\x1b\n" +
-	"\tafter_seq\x18\x02 \x01(\x04R\bafterSeq\"\xaf\x02\n" +
+	"\tafter_seq\x18\x02 \x01(\x04R\bafterSeq\"\xc7\x02\n" +
 	"\x13WatchBlocksResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x06R\x05epoch\x12=\n" +
 	"\x04part\x18\x02 \x01(\x0e2).kvasir.agent.v1.WatchBlocksResponse.PartR\x04part\x12\x1b\n" +
 	"\tfirst_seq\x18\x03 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\blast_seq\x18\x04 \x01(\x04R\alastSeq\x123\n" +
-	"\x06events\x18\x05 \x03(\v2\x1b.kvasir.agent.v1.BlockEventR\x06events\"V\n" +
+	"\x06events\x18\x05 \x03(\v2\x1b.kvasir.agent.v1.BlockEventR\x06events\x12\x16\n" +
+	"\x06blocks\x18\x06 \x01(\x04R\x06blocks\"V\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPART_SNAPSHOT\x10\x01\x12\x15\n" +
