@@ -205,6 +205,7 @@ func (s *Store) recover() error {
 	head, ok := parseHeader(b[:n], journalMagic)
 	if !ok || head.slabID != j.head.slabID || head.fingerprint != j.head.fingerprint {
 		s.log.Warn("the journal is damaged or of another slab; the slab starts empty", "path", j.dir)
+		s.skipped++
 		return raw.Close()
 	}
 	got, err := replay(raw, head.seed(), s.capacity, uint32(s.blockBytes))
