@@ -67,7 +67,14 @@ func (c *Context) Free(addr uint64) error {
 // Register pins ordinary memory, so that copy engines reach it. It must not be
 // Go's, which may not be handed to a device for longer than a call.
 func (c *Context) Register(b []byte) error {
-	return c.d.check("cuMemHostRegister", C.kv_host_register(c.d.fn, c.ctx, unsafe.Pointer(&b[0]), C.size_t(len(b))))
+	r := C.kv_host_register(c.d.fn, c.ctx, unsafe.Pointer(&b[0]), C.size_t(len(b)))
+	if r == codeRegistered { // a lost context left it behind
+		if err := c.Unregister(b); err != nil {
+			return err
+		}
+		r = C.kv_host_register(c.d.fn, c.ctx, unsafe.Pointer(&b[0]), C.size_t(len(b)))
+	}
+	return c.d.check("cuMemHostRegister", r)
 }
 
 // Unregister undoes Register of the same memory.

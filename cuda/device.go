@@ -36,6 +36,7 @@ const (
 	codeTimeout      = 702
 	codeDestroyed    = 709
 	codeAssert       = 710
+	codeRegistered   = 712
 	codeHardware     = 714 // the first of a row of faults
 	codeLaunchFailed = 719
 	codeECC          = 214

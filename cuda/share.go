@@ -189,6 +189,17 @@ func (m *Mapping) Close() error {
 	return m.unmap(m.mapped())
 }
 
+// Abandon is Close after the context was reset. A legacy mapping went with the
+// context; pieces are the process's and have to be unmapped.
+func (m *Mapping) Abandon() error {
+	if m.pieces == nil {
+		return nil
+	}
+	outside := *m
+	outside.c = &Context{d: m.c.d}
+	return outside.Close()
+}
+
 func (m *Mapping) unmap(reserved uint64) error {
 	var errs []error
 	at := m.base

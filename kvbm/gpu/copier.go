@@ -21,6 +21,9 @@ type streamCopier struct {
 	// fastest is the best rate seen, in bytes per ns: no call can be over sooner,
 	// so there is no need to look.
 	fastest float64
+	// perCopy is what a plain copy takes to submit, in ns, lately. It depends on
+	// the machine, and on who else is in the driver.
+	perCopy float64
 
 	mu      sync.Mutex
 	scratch []byte // pinned, for counters
@@ -35,10 +38,16 @@ const (
 	glance = 20 * time.Millisecond
 	// pollPeriod is how often a counter is read where streams cannot wait.
 	pollPeriod = 20 * time.Microsecond
+
+	// Until measured: a PCIe 5 link, and a slow driver.
+	initialRate    = 50
+	initialPerCopy = 800
+	// busy is the share of a call's time that the next one's submission may take.
+	busy = 0.5
 )
 
 func newStreamCopier(ctx *cuda.Context) (c *streamCopier, err error) {
-	c = &streamCopier{ctx: ctx}
+	c = &streamCopier{ctx: ctx, perCopy: initialPerCopy}
 	if c.stream, err = ctx.NewStream(); err != nil {
 		return nil, err
 	}
@@ -52,6 +61,10 @@ func newStreamCopier(ctx *cuda.Context) (c *streamCopier, err error) {
 	}
 	return c, ctx.Register(c.scratch)
 }
+
+// abandon is close for a context that is lost: its streams and events went
+// with it.
+func (c *streamCopier) abandon() { _ = unix.Munmap(c.scratch) }
 
 func (c *streamCopier) close() error {
 	errs := []error{c.stream.Sync(), c.ctx.Unregister(c.scratch), unix.Munmap(c.scratch)}
@@ -72,7 +85,11 @@ func (c *streamCopier) submit(place int, work *cuda.Copies, after cuda.Counter) 
 	if after.Addr != 0 {
 		c.started[place] = time.Time{} // when it begins is the engine's business
 	}
+	start := time.Now()
 	err := c.stream.Submit(work, after, c.events[place])
+	if n := len(work.Dst); n >= 16 {
+		c.perCopy += (float64(time.Since(start))/float64(n) - c.perCopy) / 8
+	}
 	if err != nil {
 		// Part of it may be under way, on memory that the caller takes back.
 		err = errors.Join(err, c.stream.Sync())
@@ -100,6 +117,14 @@ func (c *streamCopier) wait(place, bytes int) error {
 	}
 	c.ended = now
 	return err
+}
+
+func (c *streamCopier) plain(bytes int) int {
+	rate := c.fastest
+	if rate == 0 {
+		rate = initialRate
+	}
+	return int(busy * float64(bytes) / rate / c.perCopy)
 }
 
 // maxRate is more than any link has, in bytes per ns: a call that was over

@@ -166,16 +166,15 @@ func (d *Device) restart(why error) {
 		e.save.drain()
 		e.load.drain()
 	}
-	// In a lost context nothing can be closed properly; errors here say only that.
-	for e := range d.engines {
-		_ = e.unmap()
-	}
-	d.pins.forget()
-	for _, c := range d.copiers {
-		_ = c.close()
-	}
-	_ = d.control.Close()
+	// Nothing may be called in the lost context; what was in it goes with it.
 	err := errors.Join(d.ctx.Reset(), d.ctx.Close())
+	for e := range d.engines {
+		err = errors.Join(err, e.abandon())
+	}
+	d.pins.abandon()
+	for _, c := range d.copiers {
+		c.abandon()
+	}
 	if startErr := d.start(); startErr != nil {
 		d.log.Error("the GPU cannot be used again; restart the agent", "gpu", d.ordinal, "err", errors.Join(startErr, err))
 		return

@@ -99,6 +99,16 @@ func (e *Engine) unmap() error {
 	return errors.Join(errs...)
 }
 
+// abandon forgets mappings that were in a lost context.
+func (e *Engine) abandon() error {
+	var errs []error
+	for _, m := range e.maps {
+		errs = append(errs, m.Abandon())
+	}
+	e.maps = nil
+	return errors.Join(errs...)
+}
+
 // quiesce ends the work on the engine's memory. Device.mu is held.
 func (e *Engine) quiesce(why error) {
 	e.save.refuse(why)

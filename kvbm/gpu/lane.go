@@ -21,6 +21,9 @@ const (
 type copier interface {
 	submit(place int, c *cuda.Copies, after cuda.Counter) error
 	wait(place int, bytes int) error
+	// plain is how many plain copies can be submitted while a call of the given
+	// size moves.
+	plain(bytes int) int
 }
 
 // lane is one direction of one GPU.
@@ -178,6 +181,10 @@ func (l *lane) fill() {
 func (l *lane) compose(c *call) (after cuda.Counter) {
 	c.copies.Reset()
 	c.owners = c.owners[:0]
+	plain := 0 // nothing moves while a call that is alone is submitted
+	if l.pace.Calls > 1 {
+		plain = l.copier.plain(l.pace.CallBytes)
+	}
 	for prio := range l.queue {
 		for len(l.queue[prio]) > 0 && c.copies.Bytes < l.pace.CallBytes {
 			r := l.queue[prio][0]
@@ -196,7 +203,7 @@ func (l *lane) compose(c *call) (after cuda.Counter) {
 				after = counter
 			}
 			before := c.copies.Bytes
-			r.port.layout.add(&c.copies, l.toDevice, r.transfers, &r.at, l.pace.CallBytes)
+			r.port.layout.add(&c.copies, l.toDevice, r.transfers, &r.at, l.pace.CallBytes, plain)
 			if c.copies.Bytes == before {
 				return after // the next piece is too large for what is left
 			}

@@ -15,9 +15,12 @@ type Fragment struct {
 }
 
 const (
-	// maxPiece is how large a plain copy may be, so that calls can be cut where
-	// the throttle wants it.
+	// maxPiece is how much one piece may be, so that calls can be cut where the
+	// throttle wants it.
 	maxPiece = 2 << 20
+	// maxRow is below what is worth to be a row: of larger fragments a call has
+	// too few to care.
+	maxRow = 512 << 10
 	// maxPitch is the driver's limit for rows.
 	maxPitch = 1<<31 - 1
 )
@@ -30,7 +33,7 @@ type Layout struct {
 	pieces     []piece
 }
 
-// piece is what one copy moves of a page: bytes in a row, or rows.
+// piece is a part of a page: bytes in a row, or rows at equal distances.
 type piece struct {
 	base, stride uint64
 	host         int // offset in the block
@@ -56,10 +59,14 @@ func NewLayout(pages int, fragments []Fragment) (*Layout, error) {
 		}
 		l.blockBytes += f.Bytes
 	}
-	for _, p := range l.pieces {
-		if p.rows == 1 && p.width <= cuda.MaxComputeCopy {
-			return nil, fmt.Errorf("gpu: a fragment of %d bytes stands alone; loads of %d bytes or fewer need several at equal distances "+
-				"(give the engine one KV allocation, or larger blocks)", p.width, cuda.MaxComputeCopy)
+	for i := range l.pieces {
+		// A small fragment that stands alone becomes two rows, or its load would
+		// go through the compute engine.
+		if p := &l.pieces[i]; p.rows == 1 && p.width <= cuda.MaxComputeCopy {
+			if p.width%2 != 0 {
+				return nil, fmt.Errorf("gpu: a fragment of %d bytes, an odd number, cannot be cut into two rows", p.width)
+			}
+			p.width, p.rows, p.pitch = p.width/2, 2, uint64(p.width/2)
 		}
 	}
 	return l, nil
@@ -81,16 +88,16 @@ func join(fragments []Fragment) (joined []Fragment) {
 	return joined
 }
 
-// asRow adds a small fragment to the rows before it, or begins new ones.
+// asRow adds a fragment to the rows before it, or begins new ones.
 func (l *Layout) asRow(f Fragment) bool {
-	if f.Bytes > cuda.MaxComputeCopy {
+	if f.Bytes > maxRow {
 		return false
 	}
 	if n := len(l.pieces); n > 0 {
 		last := &l.pieces[n-1]
 		end := last.base + uint64(last.rows-1)*last.pitch
 		pitch := f.Base - end
-		fits := last.width == f.Bytes && last.stride == f.Stride && f.Base > end && pitch <= maxPitch
+		fits := last.width == f.Bytes && last.stride == f.Stride && f.Base > end && pitch <= maxPitch && last.bytes()+f.Bytes <= maxPiece
 		if fits && (last.rows == 1 || last.pitch == pitch) {
 			last.rows, last.pitch = last.rows+1, pitch
 			return true
@@ -139,23 +146,41 @@ func (l *Layout) check(ts []Transfer) error {
 type cursor struct{ transfer, piece int }
 
 // add fills a call with pieces from the cursor on, until it has the given
-// number of bytes or the transfers end. It always adds one.
-func (l *Layout) add(c *cuda.Copies, toDevice bool, ts []Transfer, at *cursor, bytes int) {
+// number of bytes or the transfers end. It always adds one. Rows may be copied
+// one by one, which the copy engine does faster and costs the CPU more, as long
+// as the call has no more than plain such copies.
+func (l *Layout) add(c *cuda.Copies, toDevice bool, ts []Transfer, at *cursor, bytes, plain int) {
 	for at.transfer < len(ts) && (c.Bytes == 0 || c.Bytes+l.pieces[at.piece].bytes() <= bytes) {
 		t, p := ts[at.transfer], &l.pieces[at.piece]
 		dev, host := p.base+uint64(t.Page)*p.stride, cuda.HostAddr(t.Host[p.host:])
-		switch {
-		case p.rows > 1 && toDevice:
-			c.AddRect(cuda.Rect{Dst: dev, Src: host, Width: uint64(p.width), Rows: uint64(p.rows), DstPitch: p.pitch, SrcPitch: uint64(p.width)})
-		case p.rows > 1:
-			c.AddRect(cuda.Rect{Dst: host, Src: dev, Width: uint64(p.width), Rows: uint64(p.rows), DstPitch: uint64(p.width), SrcPitch: p.pitch})
-		case toDevice:
-			c.Add(dev, host, p.width)
-		default:
-			c.Add(host, dev, p.width)
-		}
+		p.addTo(c, toDevice, dev, host, plain)
 		if at.piece++; at.piece == len(l.pieces) {
 			*at = cursor{transfer: at.transfer + 1}
 		}
+	}
+}
+
+func (p *piece) addTo(c *cuda.Copies, toDevice bool, dev, host uint64, plain int) {
+	single := p.rows
+	if p.rows > 1 {
+		single = max(0, min(p.rows, plain-len(c.Dst)))
+		if p.width <= cuda.MaxComputeCopy {
+			single = 0
+		}
+	}
+	for range single {
+		if toDevice {
+			c.Add(dev, host, p.width)
+		} else {
+			c.Add(host, dev, p.width)
+		}
+		dev, host = dev+p.pitch, host+uint64(p.width)
+	}
+	if rows := p.rows - single; rows > 0 {
+		r := cuda.Rect{Dst: host, Src: dev, Width: uint64(p.width), Rows: uint64(rows), DstPitch: uint64(p.width), SrcPitch: p.pitch}
+		if toDevice {
+			r.Dst, r.Src, r.DstPitch, r.SrcPitch = r.Src, r.Dst, r.SrcPitch, r.DstPitch
+		}
+		c.AddRect(r)
 	}
 }

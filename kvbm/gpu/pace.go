@@ -6,10 +6,9 @@ type Pace struct {
 	CallBytes int
 }
 
-// freely is the pace beside an engine that does not decode. A call's
-// submission hides behind the one before, and what a demand load waits for is
-// no more than one of the largest calls while decoding.
-var freely = Pace{Calls: 2, CallBytes: 4 << 20}
+// freely is the pace beside an engine that does not decode: a call's
+// submission hides behind the one before.
+var freely = Pace{Calls: 2, CallBytes: 8 << 20}
 
 // steps are the calls, one in flight, beside an engine that decodes, and how
 // much slower its steps became with them: D2H beside an HBM-bound step on an

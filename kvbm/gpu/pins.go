@@ -99,24 +99,28 @@ func (p *pins) use(ctx *cuda.Context) {
 	p.ctx = ctx
 }
 
-// forget unpins everything, as far as that goes.
-func (p *pins) forget() (errs []error) {
+// each calls do for every chunk that is pinned, and takes it to be unpinned.
+func (p *pins) each(do func(chunk []byte)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if all := p.regions.Load(); all != nil {
 		for _, r := range *all {
 			for i := range r.pinned {
 				if r.pinned[i].Swap(false) {
-					errs = append(errs, p.ctx.Unregister(r.at(i)))
+					do(r.at(i))
 				}
 			}
 		}
 	}
-	return errs
 }
+
+// abandon is for a context that is lost: its pins went with it.
+func (p *pins) abandon() { p.each(func([]byte) {}) }
 
 func (p *pins) close() error {
 	p.stop.Store(true)
 	p.wg.Wait()
-	return errors.Join(p.forget()...)
+	var errs []error
+	p.each(func(chunk []byte) { errs = append(errs, p.ctx.Unregister(chunk)) })
+	return errors.Join(errs...)
 }
