@@ -10,6 +10,23 @@ import (
 type Stats struct {
 	Tiers [kv.NumTiers]TierStats `json:"tiers"` // by kv.Tier
 	Links []LinkStats            `json:"links"`
+	// Devices are those of the disk tier.
+	Devices []DeviceStats `json:"devices,omitempty"`
+	// DiskWritable is what the write budget allows now, in bytes; -1 without one.
+	DiskWritable int64 `json:"disk_writable_bytes,omitempty"`
+}
+
+// DeviceStats is one device of the disk tier.
+type DeviceStats struct {
+	Path     string `json:"path"`
+	Readable bool   `json:"readable"` // false while it is left alone after errors
+	Writable bool   `json:"writable"`
+	// Alarms counts how often a direction was left alone.
+	Alarms  uint64 `json:"alarms"`
+	Written uint64 `json:"written"` // bytes of blocks
+	// SkippedRecords of its journal did not check when it was opened. Each is at
+	// worst a block that is missed.
+	SkippedRecords int `json:"skipped_records"`
 }
 
 // TierStats is one tier. Of Redis, whose slots are its own business, only
@@ -83,7 +100,21 @@ func (m *Manager) Stats() Stats {
 	for _, l := range m.links {
 		s.Links = append(s.Links, l.stats())
 	}
+	if m.disk != nil {
+		s.DiskWritable = m.disk.admission.Left(m.now())
+		for _, d := range m.disk.devices {
+			s.Devices = append(s.Devices, d.stats())
+		}
+	}
 	return s
+}
+
+func (d *device) stats() DeviceStats {
+	r, w := &d.sides[reading], &d.sides[writing]
+	return DeviceStats{
+		Path: d.path, Readable: d.store != nil && r.Closed(), Writable: d.store != nil && w.Closed(),
+		Alarms: r.opened + w.opened, Written: d.written, SkippedRecords: d.skipped,
+	}
 }
 
 func (l *link) stats() LinkStats {

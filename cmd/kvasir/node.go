@@ -62,9 +62,9 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 		}
 	}
 	giveWay()
-	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Log: log}
+	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Policy: cfg.Tiers.Eviction, Log: log}
 	if d := cfg.Tiers.Disk; d != nil {
-		tiers.Disk = kvbm.DiskConfig{Paths: []string{filepath.Join(d.Path, cfg.Agent.ID)}, Bytes: int64(d.Size)}
+		tiers.Disk = kvbm.DiskConfig{Paths: slabFolders(cfg), Bytes: int64(d.Size), WriteBytesPerDay: int64(d.WritePerDay)}
 	}
 	if r := cfg.Tiers.Redis; r != nil {
 		tiers.Redis = kvbm.RedisConfig{URL: r.URL, TTL: time.Duration(r.TTL)}
@@ -81,6 +81,14 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 	n.info.URL, n.info.BlockSize, n.info.Tokenizer = engine.URL(), e.BlockSize, e.Model
 	n.info.Events = workers.EventSource(engine.EventSource())
 	return nil
+}
+
+// slabFolders are where the worker keeps its slabs, one on each device.
+func slabFolders(cfg *config.Config) (folders []string) {
+	for _, path := range append([]string{cfg.Tiers.Disk.Path}, cfg.Tiers.Disk.More...) {
+		folders = append(folders, filepath.Join(path, cfg.Agent.ID))
+	}
+	return folders
 }
 
 // giveWay lets Go run two more threads than there are cores, so that the

@@ -21,6 +21,7 @@ import (
 
 func newWorker() *cobra.Command {
 	var file, id string
+	var diskCheck bool
 	c := &cobra.Command{
 		Use:   "worker --config FILE",
 		Short: "Run an agent beside an engine, or the embedded engine with its agent",
@@ -39,11 +40,15 @@ etcd, the worker registers there.`,
 			if cfg.Agent.ID == "" {
 				return usagef("the worker has no name: set agent.id or give --id")
 			}
+			if diskCheck {
+				return checkDisks(c.OutOrStdout(), cfg)
+			}
 			return runWorker(c.Context(), cfg)
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "configuration file; its agent and tiers are used")
 	c.Flags().StringVar(&id, "id", "", "name of the worker, over agent.id")
+	c.Flags().BoolVar(&diskCheck, "disk-check", false, "verify every block of the worker's disk tier, print counts, and exit")
 	return c
 }
 

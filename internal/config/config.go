@@ -130,6 +130,9 @@ type Limits struct {
 type Tiers struct {
 	// Host memory, for example 4GiB. 0: none.
 	CPU Size `yaml:"cpu"`
+	// Which blocks a full tier gives up: lru, or arc, which also looks at how
+	// often they were used.
+	Eviction string `yaml:"eviction"`
 	// A slab file on a local disk, found again after a restart.
 	Disk *Disk `yaml:"disk"`
 	// A Redis shared by the workers of a model.
@@ -141,8 +144,13 @@ type Disk struct {
 	// Folder on a local disk. Each agent keeps its slab in a sub-folder named
 	// after its id.
 	Path string `yaml:"path"`
+	// Further folders, each on a device of its own, with a slab of the same size.
+	More []string `yaml:"more"`
 	// Size of the slab.
 	Size Size `yaml:"size"`
+	// What may be written to each device a day, so that it lives as long as it
+	// should. Absent: no limit.
+	WritePerDay Size `yaml:"write_per_day"`
 }
 
 // Redis is the shared tier.

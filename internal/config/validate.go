@@ -170,6 +170,9 @@ func (v *validator) discovery(d Discovery) {
 }
 
 func (v *validator) tiers(t Tiers) {
+	if t.Eviction != "" && t.Eviction != "lru" && t.Eviction != "arc" {
+		v.fail("tiers.eviction", "is %q; use lru or arc", t.Eviction)
+	}
 	if t.Disk != nil {
 		if t.Disk.Path == "" {
 			v.fail("tiers.disk.path", "missing; give a folder on a local disk")

@@ -28,7 +28,7 @@ var (
 	linkOffered = prometheus.NewDesc("kvasir_kvbm_link_offered_total",
 		"Blocks that were to be moved over a link; each ends in one outcome of kvasir_kvbm_link_blocks_total.", []string{"from", "to"}, nil)
 	linkBlocks = prometheus.NewDesc("kvasir_kvbm_link_blocks_total",
-		"Blocks offered to a link by outcome: moved, present, missed, cancelled, dropped or error.", []string{"from", "to", "outcome"}, nil)
+		"Blocks offered to a link by outcome: moved, present, missed, cancelled, dropped, declined (spared by the write budget) or error.", []string{"from", "to", "outcome"}, nil)
 	linkBytes = prometheus.NewDesc("kvasir_kvbm_link_bytes_total",
 		"Bytes moved over a link.", []string{"from", "to"}, nil)
 	linkQueued = prometheus.NewDesc("kvasir_kvbm_link_queued_bytes",
@@ -36,14 +36,27 @@ var (
 	linkSpeed = prometheus.NewDesc("kvasir_kvbm_link_bytes_per_second",
 		"Measured speed of a link's last transfers; 0 before the first.", []string{"from", "to"}, nil)
 	linkUp = prometheus.NewDesc("kvasir_kvbm_link_up",
-		"0 while the store behind a link is left alone after errors.", []string{"from", "to"}, nil)
+		"0 while the store behind a link, or one device of it, is left alone after errors.", []string{"from", "to"}, nil)
+	linkLatency = prometheus.NewDesc("kvasir_kvbm_link_latency_seconds",
+		"What one transfer takes beyond its bytes at the link's speed, measured over the last ones.", []string{"from", "to"}, nil)
+	deviceUp = prometheus.NewDesc("kvasir_kvbm_device_up",
+		"0 while a device of the disk tier is left alone after errors, by direction: read or write.", []string{"device", "direction"}, nil)
+	deviceAlarms = prometheus.NewDesc("kvasir_kvbm_device_alarms_total",
+		"Times that a device of the disk tier was left alone after errors.", []string{"device"}, nil)
+	deviceWritten = prometheus.NewDesc("kvasir_kvbm_device_written_bytes_total",
+		"Bytes of blocks written to a device of the disk tier.", []string{"device"}, nil)
+	deviceSkipped = prometheus.NewDesc("kvasir_kvbm_device_skipped_records",
+		"Records of a device's journal that did not check when it was opened.", []string{"device"}, nil)
+	diskWritable = prometheus.NewDesc("kvasir_kvbm_disk_writable_bytes",
+		"What the disk tier's write budget allows now; -1 without one.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		tierSlots, tierLeased, tierLookups, tierStored, tierEvicted, tierCorrupt,
-		linkOffered, linkBlocks, linkBytes, linkQueued, linkSpeed, linkUp,
+		linkOffered, linkBlocks, linkBytes, linkQueued, linkSpeed, linkUp, linkLatency,
+		deviceUp, deviceAlarms, deviceWritten, deviceSkipped, diskWritable,
 	} {
 		ch <- d
 	}
@@ -58,6 +71,27 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, l := range s.Links {
 		collectLink(ch, l)
 	}
+	for _, d := range s.Devices {
+		collectDevice(ch, d)
+	}
+	if len(s.Devices) > 0 {
+		gauge(ch, diskWritable, float64(s.DiskWritable))
+	}
+}
+
+func collectDevice(ch chan<- prometheus.Metric, d kvbm.DeviceStats) {
+	gauge(ch, deviceUp, flag(d.Readable), d.Path, "read")
+	gauge(ch, deviceUp, flag(d.Writable), d.Path, "write")
+	counter(ch, deviceAlarms, d.Alarms, d.Path)
+	counter(ch, deviceWritten, d.Written, d.Path)
+	gauge(ch, deviceSkipped, float64(d.SkippedRecords), d.Path)
+}
+
+func flag(set bool) float64 {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
@@ -85,16 +119,13 @@ func collectLink(ch chan<- prometheus.Metric, l kvbm.LinkStats) {
 	from, to := l.From.String(), l.To.String()
 	counter(ch, linkOffered, l.Offered, from, to)
 	for outcome, n := range map[string]uint64{
-		"moved": l.Blocks, "present": l.Present, "missed": l.Missed, "cancelled": l.Cancelled, "dropped": l.Dropped, "error": l.Errors,
+		"moved": l.Blocks, "present": l.Present, "missed": l.Missed, "cancelled": l.Cancelled, "dropped": l.Dropped, "declined": l.Declined, "error": l.Errors,
 	} {
 		counter(ch, linkBlocks, n, from, to, outcome)
 	}
 	counter(ch, linkBytes, l.Bytes, from, to)
 	gauge(ch, linkQueued, float64(l.QueuedBytes), from, to)
 	gauge(ch, linkSpeed, l.BytesPerSecond, from, to)
-	up := 0.0
-	if l.Up {
-		up = 1
-	}
-	gauge(ch, linkUp, up, from, to)
+	gauge(ch, linkLatency, l.Latency.Seconds(), from, to)
+	gauge(ch, linkUp, flag(l.Up), from, to)
 }
