@@ -52,7 +52,7 @@ func seeded(t testing.TB) *rand.Rand {
 // chatGen writes random chat requests, mostly sensible ones.
 type chatGen struct {
 	*rand.Rand
-	plainIDs bool // calls have ids as Mistral wants them
+	mistral int // the version whose rules most chats keep to; 0: no Mistral
 }
 
 func pick[T any](g *chatGen, from ...T) T { return from[g.IntN(len(from))] }
@@ -101,7 +101,7 @@ func (g *chatGen) content() any {
 }
 
 func (g *chatGen) callID() string {
-	if !g.plainIDs && g.chance(3) {
+	if g.mistral == 0 && g.chance(3) {
 		return pick(g, "call_0123456789abcdef", "c1", "é", fmt.Sprint("call_", g.IntN(5)))
 	}
 	return fmt.Sprintf("%09d", g.IntN(1e9))
@@ -148,17 +148,21 @@ func (g *chatGen) function() string {
 // assistant is an assistant's message and the answers to its calls.
 func (g *chatGen) assistant() []object {
 	m := object{"role", "assistant"}
-	if g.chance(3) {
+	if g.chance(g.seldom(3, 13)) {
 		m = append(m, pick(g, "reasoning", "reasoning_content"), g.text())
 	}
-	if !g.chance(3) {
+	if !g.chance(g.seldom(3, 2)) {
 		return []object{append(m, "content", pick[any](g, g.some(), g.content()))}
 	}
-	if g.chance(2) {
+	if g.chance(g.seldom(2, 7)) {
 		m = append(m, "content", pick[any](g, nil, g.text(), g.content()))
 	}
 	var calls, answers []object
-	for range 1 + g.IntN(3) {
+	most := 3
+	if g.mistral == 2 {
+		most = 1
+	}
+	for range 1 + g.IntN(most) {
 		call := g.call()
 		calls = append(calls, call)
 		answers = append(answers, object{"role", "tool", "tool_call_id", call[1], "content", g.content()})
@@ -170,6 +174,15 @@ func (g *chatGen) assistant() []object {
 		answers = answers[1:]
 	}
 	return append([]object{append(m, "tool_calls", calls)}, answers...)
+}
+
+// seldom is usual, the inverse of a probability, but for Mistral's versions before the
+// one that allows what it is about.
+func (g *chatGen) seldom(usual, since int) int {
+	if g.mistral > 0 && g.mistral < since {
+		return 20 * usual
+	}
+	return usual
 }
 
 func (g *chatGen) messages() []object {

@@ -5,6 +5,7 @@ Reads one JSON object a line ({"template", "context"}) and writes one a line
 Needs jinja2==3.1.6.
 """
 import datetime
+import functools
 import json
 import sys
 
@@ -49,9 +50,14 @@ def environment():
 ENV = environment()
 
 
+@functools.lru_cache(maxsize=256)
+def compiled(template):
+    return ENV.from_string(template)
+
+
 def render(template, context):
     try:
-        out = ENV.from_string(template).render(**context)
+        out = compiled(template).render(**context)
         out.encode()
         return {"output": out}
     except Exception as e:

@@ -1,7 +1,7 @@
 """Renders chats as vLLM does where it uses no Jinja template, for tests to compare with.
 
 Reads JSON lines {"engine": ..., ...} and answers each with {"ids": [...]}, {"text": ...}
-or {"error": ...}. The code that answers is vLLM's own, with the libraries that it uses:
+or {"error": ...}; with "text": true in the line, all with the text. The code that answers is vLLM's own, with the libraries that it uses:
 run this with the Python of an environment that has vllm 0.32.0 (the tests' own will do).
 Only what drags in the whole engine is replaced by stand-ins, so that it starts at once.
 
@@ -114,7 +114,8 @@ class Engines:
             instructions=instructions, tools=tools, reasoning_effort=effort, with_custom_tools=tools is not None
         )
         messages.extend(h.parse_chat_inputs_to_harmony_messages(rest))
-        return {"ids": h.render_for_completion(messages)}
+        ids = h.render_for_completion(messages)
+        return {"text": h.get_encoding().decode(ids)} if job.get("text") else {"ids": ids}
 
     def render_deepseek(self, job):
         class Tokenizer:
@@ -134,6 +135,7 @@ class Engines:
 
     def render_mistral(self, job):
         from mistral_common.protocol.instruct.request import ChatCompletionRequest
+        from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
         from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
         name = job["model"]
@@ -169,6 +171,8 @@ class Engines:
             continue_final_message=body.get("continue_final_message", False),
             reasoning_effort=body.get("reasoning_effort"),
         )
+        if job.get("text"):
+            return {"text": tokenizer.decode(ids, special_token_policy=SpecialTokenPolicy.KEEP)}
         return {"ids": ids}
 
     def answer(self, job):
