@@ -159,7 +159,7 @@ func TestRecordsAreSampled(t *testing.T) {
 
 // newFleetOf is a gateway in front of n workers that are one engine in truth,
 // all of which hold the first blocks of the prompt.
-func newFleetOf(b *testing.B, n int) (*Gateway, *exchange) {
+func newFleetOf(b testing.TB, n int) (*Gateway, *exchange) {
 	engine := newStandIn(b, "engine")
 	index := prefixindex.New(prefixindex.Options{})
 	infos := make([]workers.Info, n)
@@ -201,21 +201,65 @@ func newFleetOf(b *testing.B, n int) (*Gateway, *exchange) {
 	return g, x
 }
 
-// BenchmarkPlace is all that a gateway does for a decision once the prompt is
-// hashed: candidates, index, loads, rates, prices, booking and record.
+// BenchmarkChoose is what a gateway does for a decision while it holds up others:
+// loads, rates, links, prices, the choice.
+func BenchmarkChoose(b *testing.B) {
+	benchmarkFleet(b, func(b *testing.B, g *Gateway, x *exchange) func() {
+		ready, err := x.candidates()
+		if err != nil {
+			b.Fatal(err)
+		}
+		var ws workspace
+		g.c.Index.Match(&ws.matches, x.prompt.hashes)
+		req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: 16}
+		return func() { g.choose(&ws, &req, ready, g.c.Policy, nil) }
+	})
+}
+
+// BenchmarkPlace is all of it once the prompt is hashed: candidates, index,
+// choice, booking and release, metrics and record.
 func BenchmarkPlace(b *testing.B) {
+	benchmarkFleet(b, func(b *testing.B, g *Gateway, x *exchange) func() {
+		return func() {
+			_, booked, err := x.place()
+			if err != nil {
+				b.Fatal(err)
+			}
+			booked.assumed.Stop()
+			booked.release()
+		}
+	})
+}
+
+func benchmarkFleet(b *testing.B, of func(*testing.B, *Gateway, *exchange) func()) {
 	for _, n := range []int{8, 100, 1000} {
 		b.Run(fmt.Sprintf("workers=%d", n), func(b *testing.B) {
-			_, x := newFleetOf(b, n)
+			g, x := newFleetOf(b, n)
+			step := of(b, g, x)
+			step() // what grows once has grown
 			b.ReportAllocs()
+			before := cpuTime()
 			for b.Loop() {
-				_, booked, err := x.place()
-				if err != nil {
-					b.Fatal(err)
-				}
-				booked.assumed.Stop()
-				booked.release()
+				step()
 			}
+			b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 		})
+	}
+}
+
+// TestChoosingAllocatesNothing once the workspace has grown.
+func TestChoosingAllocatesNothing(t *testing.T) {
+	g, x := newFleetOf(t, 20)
+	ready, err := x.candidates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ws workspace
+	g.c.Index.Match(&ws.matches, x.prompt.hashes)
+	req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: 16}
+	choose := func() { g.choose(&ws, &req, ready, g.c.Policy, nil) }
+	choose()
+	if n := testing.AllocsPerRun(100, choose); n != 0 {
+		t.Errorf("%v allocations a choice", n)
 	}
 }
