@@ -49,7 +49,7 @@ func tekken(version, extra string) string {
 	for b := range 256 {
 		pieces = append(pieces, fmt.Sprintf(`{"rank":%d,"token_bytes":%s}`, b, mustJSON([]byte{byte(b)})))
 	}
-	const pattern = `[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+`
+	const pattern = `\\p{L}+|\\p{N}|[^\\p{L}\\p{N}]+`
 	return `{"config":{"pattern":"` + pattern + `","default_vocab_size":296,"default_num_special_tokens":40,"version":"` + version + `"},` +
 		`"vocab":[` + strings.Join(pieces, ",") + `]` + extra + `}`
 }
@@ -98,17 +98,19 @@ func TestTheRendererIsFoundAsVLLMFindsIt(t *testing.T) {
 	f("Mistral with settings", chattemplate.Mistral{Version: 15, Thinks: true, Efforts: []string{"none", "high"}, Effort: "none"},
 		map[string]string{"tekken.json": tekken("v15", settings), "consolidated.safetensors": ""})
 
-	d, err := Load(folder(t, map[string]string{"config.json": `{"model_type":"gpt_oss"}`}), clock)
-	if err != nil || d.Renderer != nil || d.Broken == nil || !strings.Contains(d.Broken.Error(), "<|start|>") {
-		t.Errorf("gpt-oss without its tokens: %#v, %v, %v", d.Renderer, d.Broken, err)
+	broken := func(files map[string]string, why string) {
+		t.Helper()
+		d, err := Load(folder(t, files), clock)
+		if err != nil || d.Renderer != nil || d.Broken == nil || !strings.Contains(d.Broken.Error(), why) {
+			t.Errorf("got %+v, %v; want it broken because of %s", d, err, why)
+		}
 	}
-	d, err = Load(folder(t, map[string]string{"tekken.json": tekken("v99", ""), "consolidated.safetensors": ""}), clock)
-	if err != nil || d.Renderer != nil || d.Broken == nil || !strings.Contains(d.Broken.Error(), "v99") {
-		t.Errorf("an unknown version: %#v, %v, %v", d.Renderer, d.Broken, err)
-	}
-	for _, broken := range []string{"{", `{"model_type":1}`} {
-		if _, err := Load(folder(t, map[string]string{"config.json": broken}), clock); err == nil {
-			t.Errorf("config.json %s was read", broken)
+	broken(map[string]string{"config.json": `{"model_type":"gpt_oss"}`}, "<|start|>")
+	broken(map[string]string{"tekken.json": tekken("v99", ""), "consolidated.safetensors": ""}, "v99")
+	broken(map[string]string{"tokenizer_config.json": `{"chat_template": "{% if %}"}`}, "line 1")
+	for _, config := range []string{"{", `{"model_type":1}`} {
+		if _, err := Load(folder(t, map[string]string{"config.json": config}), clock); err == nil {
+			t.Errorf("config.json %s was read", config)
 		}
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "none"), clock); !errors.Is(err, fs.ErrNotExist) {
