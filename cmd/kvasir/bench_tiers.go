@@ -3,10 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/kvbm/gpubench"
 	"github.com/kvasir-ai/kvasir/kvbm/tierbench"
 )
 
