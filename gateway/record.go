@@ -46,6 +46,8 @@ type Record struct {
 	LeftOut int `json:"candidates_left_out,omitempty"`
 	// Failed are the workers that were tried before the chosen one.
 	Failed []FailedAttempt `json:"failed_attempts,omitempty"`
+	// Migrations is how often the stream went on at another worker.
+	Migrations int `json:"migrations,omitempty"`
 	// Onboard is what the chosen worker's agent made of the restore plan.
 	Onboard *Onboarded `json:"onboard,omitempty"`
 
@@ -148,8 +150,8 @@ func NewRecord(req router.Request, cs []router.Candidate, d router.Decision) Rec
 func (r *Record) decided(req *router.Request, cs []router.Candidate, d *router.Decision, whole bool) {
 	asked := *req
 	r.Asked, r.BlockSize = &asked, req.BlockSize
-	r.Policy, r.Seed, r.Why, r.Chosen = d.Policy, d.Seed, d.Reason(), d.Worker()
 	next := d.RunnerUp()
+	r.Policy, r.Seed, r.Why, r.Chosen = d.Policy, d.Seed, d.ReasonOver(next), d.Worker()
 	keep := make([]int, 0, 4)
 	for _, i := range [...]int{d.Chosen, next} {
 		if i < 0 {

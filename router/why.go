@@ -8,7 +8,10 @@ import (
 
 // Reason says in one sentence what was chosen and what the runner-up would have
 // cost.
-func (d *Decision) Reason() string {
+func (d *Decision) Reason() string { return d.ReasonOver(d.RunnerUp()) }
+
+// ReasonOver is Reason for those who know the runner-up already.
+func (d *Decision) ReasonOver(next int) string {
 	if d.Chosen < 0 {
 		if len(d.Estimates) > 0 {
 			return "no candidate decodes"
@@ -22,7 +25,6 @@ func (d *Decision) Reason() string {
 	b = appendMS(b, e.TTFTMS)
 	b = append(b, ": "...)
 	b = appendPlan(b, e)
-	next := d.RunnerUp()
 	if next < 0 {
 		return string(append(b, "; no other candidate"...))
 	}
