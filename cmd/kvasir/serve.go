@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,7 +94,10 @@ func runServe(ctx context.Context, cfg *config.Config, given []workers.Info) err
 // sources are the places that cfg names workers in, after those given.
 func sources(cfg *config.Config, given []workers.Info, log *slog.Logger) ([]workers.Source, error) {
 	var list []workers.Source
-	static := slices.Clone(given)
+	if len(given) > 0 {
+		list = append(list, attached{given, log})
+	}
+	var static []workers.Info
 	for _, w := range cfg.Workers {
 		info, err := workerInfo(w)
 		if err != nil {

@@ -150,3 +150,20 @@ vllm:kv_cache_usage_perc{engine="1"} 0.8
 		t.Errorf("all ranks: %+v, %v", l, err)
 	}
 }
+
+func TestCountRanks(t *testing.T) {
+	f := func(metrics string, want int) {
+		t.Helper()
+		c := engine(t, map[string]string{"/metrics": metrics})
+		if n, err := c.CountRanks(t.Context()); n != want || err != nil && want != 0 {
+			t.Errorf("%q: %d, %v; want %d", metrics, n, err, want)
+		}
+	}
+	f(metrics, 1)
+	f("", 1)
+	f(`vllm:cache_config_info{block_size="32",engine="0"} 1.0`+"\n"+`vllm:cache_config_info{block_size="32",engine="1"} 1.0`+"\n", 2)
+	f(`vllm:cache_config_info{engine="99999999"} 1.0`+"\n", 0)
+	if n, err := engine(t, nil).CountRanks(t.Context()); n != 1 || err != nil {
+		t.Errorf("no metrics: %d, %v", n, err)
+	}
+}
