@@ -203,7 +203,7 @@ func (b *bench) openEngine(ctx context.Context) (err error) {
 	if err := b.cmd.Start(); err != nil {
 		return err
 	}
-	if err := l.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := l.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
 	}
 	if b.conn, err = l.AcceptUnix(); err != nil {
