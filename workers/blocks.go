@@ -158,6 +158,7 @@ func (w *Worker) followEngine(ctx context.Context) {
 	info := w.Info()
 	r := events.NewReader(events.ReaderConfig{
 		Resolve:   w.engineEvents,
+		Poll:      PollsEvents(w.engine),
 		Model:     info.Model,
 		BlockSize: info.BlockSize,
 		Engine:    info.Engine,

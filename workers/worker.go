@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
-	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
 	"github.com/kvasir-ai/kvasir/workers/events"
 )
 
@@ -19,7 +18,7 @@ type Worker struct {
 	id     kv.WorkerID
 	c      *FleetConfig
 	log    *slog.Logger
-	engine *vllm.Client
+	engine Engine
 	joined time.Time
 
 	agent  atomic.Pointer[agentClient]   // nil: none
@@ -66,7 +65,7 @@ func newWorker(c *FleetConfig, info Info) *Worker {
 		id:     info.ID,
 		c:      c,
 		log:    c.Log.With("worker", info.ID),
-		engine: &vllm.Client{HTTP: c.HTTP, URL: info.URL, Rank: info.Rank, Ranks: info.Ranks, Authorize: info.Authorize},
+		engine: NewEngine(c.HTTP, info),
 		kick:   make(chan struct{}, 1),
 		joined: c.Now(),
 		since:  c.Now(),

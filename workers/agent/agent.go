@@ -19,7 +19,6 @@ import (
 	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
-	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
 	"github.com/kvasir-ai/kvasir/workers/events"
 )
 
@@ -69,7 +68,7 @@ type Agent struct {
 
 	c        Config
 	log      *slog.Logger
-	engine   *vllm.Client
+	engine   workers.Engine
 	hub      *hub
 	listener net.Listener
 	server   *grpc.Server
@@ -100,7 +99,7 @@ func Serve(ctx context.Context, c Config) (*Agent, error) {
 	a := &Agent{
 		c:        c,
 		log:      c.Log.With("worker", c.Info.ID),
-		engine:   &vllm.Client{HTTP: c.HTTP, URL: c.Info.URL},
+		engine:   workers.NewEngine(c.HTTP, c.Info),
 		hub:      newHub(c.LogBlocks),
 		listener: l,
 		health:   health.NewServer(),

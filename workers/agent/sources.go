@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm"
+	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
 	"github.com/kvasir-ai/kvasir/workers/events"
 )
@@ -59,6 +60,7 @@ func (a *Agent) followEngine(ctx context.Context) {
 	}
 	r := events.NewReader(events.ReaderConfig{
 		Resolve:   a.engineEvents,
+		Poll:      workers.PollsEvents(a.engine),
 		Model:     info.Model,
 		BlockSize: info.BlockSize,
 		Engine:    info.Engine,

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
 	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
 )
@@ -46,7 +47,7 @@ type cachedLoad struct {
 }
 
 // get is the engine's load, at most maxAge old.
-func (c *cachedLoad) get(ctx context.Context, engine *vllm.Client, maxAge time.Duration) (vllm.Load, error) {
+func (c *cachedLoad) get(ctx context.Context, engine workers.Engine, maxAge time.Duration) (vllm.Load, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.at) > maxAge {

@@ -24,6 +24,9 @@ type ReaderConfig struct {
 	// Resolve says where to connect. It is asked before each attempt, because a
 	// restarted engine may publish elsewhere.
 	Resolve func(context.Context) (Source, error)
+	// Poll, for an engine that is asked for its events (TensorRT-LLM), takes
+	// those that wait there as a JSON list. Resolve is not used then.
+	Poll func(context.Context) ([]byte, error)
 	// Model and BlockSize go into the root of every hash. Blocks of another size
 	// are not indexed; 0 takes the size of the first block seen.
 	Model     string

@@ -26,7 +26,11 @@ func (r *Reader) Run(ctx context.Context) error {
 	pause := r.c.BackoffMin
 	told := false
 	for ctx.Err() == nil {
-		err := s.connect(ctx, func() { pause, told = r.c.BackoffMin, false })
+		follow := s.connect
+		if r.c.Poll != nil {
+			follow = s.poll
+		}
+		err := follow(ctx, func() { pause, told = r.c.BackoffMin, false })
 		if ctx.Err() != nil {
 			break
 		}
@@ -63,6 +67,7 @@ type session struct {
 	t     *translator
 	batch Batch
 	out   []kv.Event
+	trt   trtllm // when polling
 
 	started bool   // something was applied
 	next    uint64 // sequence number to come

@@ -47,7 +47,7 @@ func FromTier(t kv.Tier) Tier { return Tier(t) + 1 }
 
 // ToTier is the tier meant; false when this version does not know it.
 func (t Tier) ToTier() (kv.Tier, bool) {
-	return kv.Tier(t - 1), t > Tier_TIER_UNSPECIFIED && int(t) <= int(kv.NumMarks)
+	return kv.Tier(t - 1), t > Tier_TIER_UNSPECIFIED && int(t) <= int(kv.NumTiers)
 }
 
 // FromEvent is a block event on the wire.
@@ -69,7 +69,7 @@ func (b *BlockEvent) ToEvent() (kv.Event, error) {
 		return e, fmt.Errorf("agentpb: unknown event kind %d", b.GetKind())
 	}
 	var ok bool
-	if e.Tier, ok = b.GetTier().ToTier(); !ok {
+	if e.Tier, ok = b.GetTier().ToTier(); !ok && e.Tier != kv.Resume {
 		return e, fmt.Errorf("agentpb: unknown tier %d", b.GetTier())
 	}
 	var err error

@@ -40,6 +40,12 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("GET %s: status %d: %s", e.path, e.code, e.body)
 }
 
+// missing reports whether the engine has no such route.
+func missing(err error) bool {
+	status := (*statusError)(nil)
+	return errors.As(err, &status) && status.code == http.StatusNotFound
+}
+
 // get reads the body of one route.
 func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+path, nil)
@@ -127,7 +133,7 @@ type Events struct {
 // the host of the engine's URL.
 func (c *Client) Events(ctx context.Context) (Events, error) {
 	body, err := c.get(ctx, "/kv_event_sources")
-	if status := (*statusError)(nil); errors.As(err, &status) && status.code == http.StatusNotFound {
+	if missing(err) {
 		return Events{}, ErrNoEvents
 	}
 	if err != nil {
