@@ -104,8 +104,14 @@ func (p *Pool) Acquire(hashes []kv.Hash) []*Lease {
 }
 
 // Bytes is the slot's memory: 4 KiB-aligned, BlockBytes long, the holder's
-// alone until Commit. What it held before is undefined.
-func (f *Filling) Bytes() []byte { return f.pool.mem.Slot(int(f.slot)) }
+// alone until Commit. What it held before is undefined. After the end of the
+// Filling the slot is others', and asking for it is a bug.
+func (f *Filling) Bytes() []byte {
+	if f.done {
+		panic("kvbm: the bytes of a Filling were asked for after it ended")
+	}
+	return f.pool.mem.Slot(int(f.slot))
+}
 
 // Commit makes the filled block findable and returns a lease on it. When
 // another slot holds the same block it returns false and the Filling stays as it
@@ -131,8 +137,14 @@ func (f *Filling) Abort() {
 	}
 }
 
-// Bytes is the block, to be read only.
-func (l *Lease) Bytes() []byte { return l.pool.mem.Slot(int(l.slot)) }
+// Bytes is the block, to be read only. After Release another block may be
+// there, and asking for it is a bug.
+func (l *Lease) Bytes() []byte {
+	if l.done {
+		panic("kvbm: the bytes of a Lease were asked for after its release")
+	}
+	return l.pool.mem.Slot(int(l.slot))
+}
 
 // Block names what is leased.
 func (l *Lease) Block() kv.Block { return l.block }

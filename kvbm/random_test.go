@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,11 +89,16 @@ type run struct {
 
 // Random prompts, onboardings, cancellations, damage, faults and deaths, over
 // all tiers, with several engines' worth of goroutines at once. Every byte that is
-// served is the byte that was stored; after each step slots are conserved, the
-// books of every link close and the events agree with Lookup.
+// served is the byte that was stored; after each operation slots are conserved,
+// the books of every link close and the events agree with Lookup. KVASIR_LIVES
+// sets the number of lives, of 1,200 operations each, for each size of cpu tier.
 func TestRandomLives(t *testing.T) {
 	srv := redistest.Start(t)
 	r, reached := newRand(t), reached{}
+	lives := 3
+	if n, err := strconv.Atoi(os.Getenv("KVASIR_LIVES")); err == nil {
+		lives = n
+	}
 	for _, cpu := range []int64{0, 6, 20} {
 		x := &run{t: t, r: r, redis: srv, faults: &faults{}, reached: reached}
 		x.client = redis.NewClient(&redis.Options{Network: "unix", Addr: srv.URL()[len("unix://"):]})
@@ -103,9 +109,11 @@ func TestRandomLives(t *testing.T) {
 		x.c.Layout.Model = "lives " + string(rune('a'+cpu))
 		x.c.GPUBlocks = 16
 		x.c.CPUBytes = cpu * testStride
-		x.c.Disk = DiskConfig{Paths: []string{t.TempDir()}, Bytes: 4096 + 30*testStride}
+		x.c.Disk = DiskConfig{Paths: []string{t.TempDir(), t.TempDir()}, Bytes: 4096 + 15*testStride}
 		x.c.Redis.URL = srv.URL()
-		for range 3 {
+		for life := range lives {
+			x.c.Policy = []string{"lru", "arc"}[life%2]
+			x.c.Disk.WriteBytesPerDay = int64(life % 3 / 2 * 3e6) // short in one of three
 			x.live(400)
 		}
 		if err := x.client.Close(); err != nil {
@@ -132,6 +140,7 @@ func (r reached) add(s Stats) {
 		} else {
 			r["offloads to "+l.To.String()] += l.Blocks
 			r["dropped offloads"] += l.Dropped
+			r["declined offloads"] += l.Declined
 		}
 		if l.From != kv.GPU && l.To != kv.GPU {
 			r["errors"] += l.Errors
@@ -197,6 +206,7 @@ func (x *run) live(steps int) {
 // engine computes and restores prompts, as its requests come.
 func (x *run) engine(r *rand.Rand, steps int) {
 	for range steps {
+		check(x.t, x.m)
 		bs := x.prompt(r.IntN(12))
 		bs = bs[:1+r.IntN(len(bs))]
 		if r.IntN(2) == 0 {
@@ -255,7 +265,7 @@ func (x *run) damageSlab() {
 		x.t.Fatal(err)
 	}
 	defer f.Close()
-	at := 4096 + x.r.Int64N(30)*testStride + x.r.Int64N(testBlock-6)
+	at := 4096 + x.r.Int64N(15)*testStride + x.r.Int64N(testBlock-6)
 	if _, err := f.WriteAt([]byte("damage"), at); err != nil {
 		x.t.Fatal(err)
 	}
