@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -77,9 +78,13 @@ type rendering struct {
 	Error  string   `json:"error,omitempty"`
 }
 
+// line is r as JSON, with special tokens readable.
 func (r rendering) line() ([]byte, error) {
-	b, err := json.Marshal(r)
-	return append(b, '\n'), err
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(r)
+	return b.Bytes(), err
 }
 
 // clockOf is the time that a line names, else the present.

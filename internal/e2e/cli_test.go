@@ -73,6 +73,14 @@ func TestTokenizeAndRender(t *testing.T) {
 	if code != 0 || out != `{"output":"{\"b\": 1.0, \"a\": [true, null]} 2026"}`+"\n"+`{"error":"chat template line 1: TemplateError: no"}`+"\n" {
 		t.Errorf("exit %d: %s", code, out)
 	}
+	out, code = cli(t, `[{"role":"user","content":"hi"}]`+"\n", "render", "--model", model)
+	var chat struct {
+		Output string `json:"output"`
+		Tokens []int  `json:"tokens"`
+	}
+	if err := json.Unmarshal([]byte(out), &chat); code != 0 || err != nil || !strings.HasSuffix(chat.Output, "user\nhi<|im_end|>\n<|im_start|>assistant\n") || len(chat.Tokens) < 8 {
+		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
 }
 
 // The benches print every field that scripts read.
