@@ -111,11 +111,21 @@ func (e *encoder) shortWord(word string, key packed, hash uint64, c *shortEntry)
 	}
 }
 
-// longWord appends the ids of a piece of more than maxPacked bytes, cut where
-// that is proven exact.
+// longWord appends the ids of a piece of more than maxPacked bytes.
 func (e *encoder) longWord(s string) {
+	c, ok := e.cached(s)
+	if ok {
+		return
+	}
+	start := len(e.dst)
+	e.cutWord(s)
+	c.keep(s, e.dst[start:])
+}
+
+// cutWord appends the ids of a piece, cut where that is proven exact.
+func (e *encoder) cutWord(s string) {
 	if e.t.cuts == nil || e.t.drops(s) {
-		e.cachedWord(s)
+		e.dst = append(e.dst, e.mergeWord(s)...)
 		return
 	}
 	start := 0
@@ -129,21 +139,39 @@ func (e *encoder) longWord(s string) {
 		last = r
 		i += n
 	}
+	if start == 0 {
+		e.dst = append(e.dst, e.mergeWord(s)...)
+		return
+	}
 	e.word(s, start, i)
 }
 
 // cachedWord appends the ids of a word of any length.
 func (e *encoder) cachedWord(word string) {
-	var c *longEntry
-	if len(word) <= len(c.word) {
-		c = &e.long[hashLong(word)>>(64-longBits)]
-		if int(c.size) == len(word) && string(c.word[:len(word)]) == word {
-			e.dst = append(e.dst, c.ids[:c.n]...)
-			return
-		}
+	c, ok := e.cached(word)
+	if ok {
+		return
 	}
 	ids := e.mergeWord(word)
 	e.dst = append(e.dst, ids...)
+	c.keep(word, ids)
+}
+
+// cached appends the ids of a word that was kept; otherwise it says where they
+// may be, nil if the word is too long for that.
+func (e *encoder) cached(word string) (*longEntry, bool) {
+	if len(word) > len(longEntry{}.word) {
+		return nil, false
+	}
+	c := &e.long[hashLong(word)>>(64-longBits)]
+	if int(c.size) == len(word) && string(c.word[:len(word)]) == word {
+		e.dst = append(e.dst, c.ids[:c.n]...)
+		return nil, true
+	}
+	return c, false
+}
+
+func (c *longEntry) keep(word string, ids []uint32) {
 	if c != nil && len(ids) <= len(c.ids) {
 		c.size, c.n = uint16(len(word)), uint16(len(ids))
 		copy(c.ids[:], ids)
