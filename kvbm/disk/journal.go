@@ -25,6 +25,10 @@ type journal struct {
 	syncing file     // is being synced, and closed by who does it if no longer in use
 }
 
+// journalLimit is the size at which a checkpoint is due: as many records again
+// as the slab has slots, so that a restart never reads much more than it needs.
+func journalLimit(slots int) int64 { return headerBytes + recordBytes*max(2*int64(slots), 4096) }
+
 func (j *journal) path() string { return filepath.Join(j.dir, "journal") }
 
 // append writes one record and makes it count. A record that was not written
@@ -93,11 +97,11 @@ func (j *journal) checkpoint() error {
 	head := j.head
 	head.counter++
 	seed := head.seed()
-	recs := inOrder(j.live)
-	b := make([]byte, 0, headerBytes+len(recs)*recordBytes)
+	slots := inOrder(j.live)
+	b := make([]byte, 0, headerBytes+len(slots)*recordBytes)
 	b = append(b, head.encode(journalMagic)...)
-	for _, r := range recs {
-		b = r.append(b, seed)
+	for _, slot := range slots {
+		b = j.live[slot].append(b, seed)
 	}
 	f, err := j.replace(b)
 	if err != nil {
@@ -107,7 +111,7 @@ func (j *journal) checkpoint() error {
 		_ = j.f.Close() // it is unlinked; its content no longer matters
 	}
 	j.f, j.head, j.seed, j.off = f, head, seed, int64(len(b)) // dirty stays: the slab was not synced
-	j.limit = headerBytes + recordBytes*max(4*int64(len(j.live)), 4096)
+	j.limit = journalLimit(len(j.live))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -56,35 +57,47 @@ func replay(r io.Reader, seed uint32, capacity int, blockBytes uint32) (replayed
 // dropDuplicates keeps the newest of two slots with one block, which a lost
 // tombstone leaves behind.
 func (r *replayed) dropDuplicates() {
-	newest := make(map[kv.Hash]record)
-	for _, rec := range r.live {
+	n := 0
+	for i := range r.live {
+		if r.live[i].seq != 0 {
+			n++
+		}
+	}
+	newest := make(map[kv.Hash]uint32, n) // slot
+	for i := range r.live {
+		rec := &r.live[i]
 		if rec.seq == 0 {
 			continue
 		}
-		old, dup := newest[rec.block.Hash]
-		if dup && old.seq > rec.seq {
-			old, rec = rec, old
-		}
-		newest[rec.block.Hash] = rec
-		if dup {
-			r.live[old.slot] = record{}
+		other, dup := newest[rec.block.Hash]
+		switch {
+		case !dup:
+			newest[rec.block.Hash] = rec.slot
+		case r.live[other].seq > rec.seq:
+			*rec = record{}
+		default:
+			r.live[other] = record{}
+			newest[rec.block.Hash] = rec.slot
 		}
 	}
 }
 
-// inOrder is the live records, oldest first.
-func inOrder(live []record) []record {
-	recs := make([]record, 0, len(live))
-	for _, rec := range live {
-		if rec.seq != 0 {
-			recs = append(recs, rec)
+// inOrder is the slots that hold something, oldest first.
+func inOrder(live []record) []uint32 {
+	type key struct {
+		seq  uint64
+		slot uint32
+	}
+	keys := make([]key, 0, len(live))
+	for i := range live {
+		if live[i].seq != 0 {
+			keys = append(keys, key{live[i].seq, uint32(i)})
 		}
 	}
-	slices.SortFunc(recs, func(a, b record) int {
-		if a.seq < b.seq {
-			return -1
-		}
-		return 1
-	})
-	return recs
+	slices.SortFunc(keys, func(a, b key) int { return cmp.Compare(a.seq, b.seq) })
+	slots := make([]uint32, len(keys))
+	for i, k := range keys {
+		slots[i] = k.slot
+	}
+	return slots
 }

@@ -100,9 +100,10 @@ func Open(o Options) (*Store, []policy.Held, error) {
 	if err := s.open(o); err != nil {
 		return nil, nil, errors.Join(err, s.closeFiles())
 	}
-	var found []policy.Held
-	for _, r := range inOrder(s.journal.live) {
-		found = append(found, policy.Held{Slot: policy.Slot(r.slot), Block: r.block})
+	slots := inOrder(s.journal.live)
+	found := make([]policy.Held, len(slots))
+	for i, slot := range slots {
+		found[i] = policy.Held{Slot: policy.Slot(slot), Block: s.journal.live[slot].block}
 	}
 	s.log.Info("disk tier open", "path", o.Dir, "slots", s.capacity, "blocks_found", len(found), "direct_io", s.direct)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -214,7 +215,7 @@ func (s *Store) recover() error {
 	}
 	j.f, j.head, j.seed, j.off = j.wrap("journal", raw), head, head.seed(), got.size
 	j.live, j.lastSeq = got.live, got.lastSeq
-	j.limit = headerBytes + recordBytes*max(4*int64(s.capacity), 4096)
+	j.limit = journalLimit(s.capacity)
 	s.skipped = got.skipped
 	if got.skipped > 0 {
 		s.log.Warn("journal records were skipped", "path", j.dir, "records", got.skipped)

@@ -292,6 +292,9 @@ type Held struct {
 // a slot or block that is taken.
 func (t *Table) Restore(found []Held) (refused []Held) {
 	defer t.verify()
+	if len(t.heirs) == 0 {
+		t.heirs = make(map[kv.Hash]int32, len(found))
+	}
 	for _, h := range found {
 		if h.Slot < 0 || int(h.Slot) >= len(t.slots) || t.slots[h.Slot].state != Free || t.Has(h.Block.Hash) {
 			refused = append(refused, h)
