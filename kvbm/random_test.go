@@ -91,13 +91,17 @@ type run struct {
 // all tiers, with several engines' worth of goroutines at once. Every byte that is
 // served is the byte that was stored; after each operation slots are conserved,
 // the books of every link close and the events agree with Lookup. KVASIR_LIVES
-// sets the number of lives, of 1,200 operations each, for each size of cpu tier.
+// sets the number of lives for each size of cpu tier, and KVASIR_STEPS how much an
+// engine does in one.
 func TestRandomLives(t *testing.T) {
 	srv := redistest.Start(t)
 	r, reached := newRand(t), reached{}
-	lives := 3
+	lives, steps := 3, 400
 	if n, err := strconv.Atoi(os.Getenv("KVASIR_LIVES")); err == nil {
 		lives = n
+	}
+	if n, err := strconv.Atoi(os.Getenv("KVASIR_STEPS")); err == nil {
+		steps = n
 	}
 	for _, cpu := range []int64{0, 6, 20} {
 		x := &run{t: t, r: r, redis: srv, faults: &faults{}, reached: reached}
@@ -114,7 +118,7 @@ func TestRandomLives(t *testing.T) {
 		for life := range lives {
 			x.c.Policy = []string{"lru", "arc"}[life%2]
 			x.c.Disk.WriteBytesPerDay = int64(life % 3 / 2 * 3e6) // short in one of three
-			x.live(400)
+			x.live(steps)
 		}
 		if err := x.client.Close(); err != nil {
 			t.Error(err)
@@ -182,12 +186,20 @@ func (x *run) live(steps int) {
 		seed := x.r.Uint64()
 		engines.Go(func() { x.engine(rand.New(rand.NewPCG(seed, 1)), steps) })
 	}
-	for range steps {
+	atWork := make(chan struct{})
+	go func() { engines.Wait(); close(atWork) }()
+	for over := false; !over; {
 		x.step()
 		check(x.t, m)
 		x.mirror.agree(x.t, m, x.universe)
+		select {
+		case <-atWork:
+			over = true
+		default:
+		}
+		x.reached["operations"]++
 	}
-	engines.Wait()
+	x.reached["operations"] += 2 * uint64(steps)
 	x.faults.rate.Store(0)
 	settle(x.t, m)
 	x.mirror.agree(x.t, m, x.universe)
