@@ -34,21 +34,30 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 	defer b.release()
 	ctx, span := x.g.c.Tracer.Start(x.ctx, "kvasir.upstream", trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, abandon := context.WithCancelCause(ctx)
+	cancel := func() { abandon(nil) }
 	defer cancel()
-	x.dispatched = x.g.c.Now()
+	if x.carry == nil {
+		x.dispatched = x.g.c.Now()
+	}
 	settle := x.onboard(ctx, p)
 	defer settle()
 	// Before settle: an answer that is complete ends what is left of the restore.
 	defer cancel()
 
+	silence := time.AfterFunc(x.g.c.Limits.FirstByte, func() { abandon(errSilent) })
+	defer silence.Stop()
+	if !x.q.stream {
+		silence.Stop()
+	}
 	resp, err := x.send(ctx, p)
 	if err != nil {
-		return x.upstreamError(p, "did not answer", err)
+		return x.upstreamError(p, "did not answer", silenced(ctx, err))
 	}
 	defer resp.Body.Close()
+	x.refused = resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable
 	switch {
-	case resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable:
+	case x.refused:
 		err, _ := x.upstreamError(p, "refused", errors.New(resp.Status))
 		return err, true
 	case resp.StatusCode >= 500:
@@ -57,14 +66,47 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 		p.worker.ReportSuccess()
 		return x.refusal(resp), false
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
-		return x.relayStream(p, b, resp)
+		return x.relayStream(p, b, resp, silence)
 	}
 	return x.relayWhole(p, resp)
 }
 
-// send dispatches the client's own bytes.
+// silenced is the reason for which a read or dispatch failed.
+func silenced(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		return cause
+	}
+	return err
+}
+
+// upstream is what a worker is sent: the client's own bytes, with the wish for
+// token ids where the stream may have to go on elsewhere, or the rest of a
+// stream that does.
+func (x *exchange) upstream(ctx context.Context, p *placement) (path string, body []byte, err error) {
+	if x.carry != nil {
+		body, err := x.continuing(x.g.contexts.of(ctx, p.worker))
+		return endpointCompletion.path(), body, err
+	}
+	engine := p.worker.Info().Engine
+	x.named = x.carriable && !x.q.fields.has(fieldReturnTokenIDs) && (engine == "vllm" || engine == "embedded")
+	if !x.named {
+		return x.endpoint.path(), x.q.body, nil
+	}
+	members := bytes.TrimLeft(x.q.body, " \t\r\n")[1:]
+	body = make([]byte, 0, len(wantIDs)+len(members))
+	return x.endpoint.path(), append(append(body, wantIDs...), members...), nil
+}
+
+// wantIDs begins a body that asks the engine to name the tokens it generates.
+const wantIDs = `{"return_token_ids":true,`
+
+// send dispatches the request to one worker.
 func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, engineURL(p.worker.Info().URL, x.endpoint.path()), bytes.NewReader(x.q.body))
+	path, body, err := x.upstream(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, engineURL(p.worker.Info().URL, path), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +139,9 @@ func (x *exchange) upstreamError(p *placement, what string, cause error) (err er
 	}
 	p.worker.ReportFailure(cause)
 	x.g.metrics.upstreamErrors.WithLabelValues(x.q.model, string(p.worker.ID())).Inc()
+	if errors.Is(cause, errSilent) {
+		return fail(CodeDeadlineExceeded, "", "%v", errSilent), x.sent
+	}
 	return fail(CodeUpstreamFailed, "", "worker %s %s", p.worker.ID(), what).because(cause), true
 }
 

@@ -82,6 +82,9 @@ type Limits struct {
 	// (2; negative: none). A budget of a fifth of all requests bounds them too,
 	// so that a failing fleet isn't loaded further.
 	Retries int
+	// Migrations is how often a stream may go on at another worker after its own
+	// died (16; negative: never).
+	Migrations int
 	// DrainDelay is how long a draining gateway still takes requests, for load
 	// balancers to notice that it is not ready (0).
 	DrainDelay time.Duration
@@ -97,6 +100,7 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Idle, time.Minute)
 	setDefault(&l.Request, 30*time.Minute)
 	setDefault(&l.Retries, 2)
+	setDefault(&l.Migrations, 16)
 	setDefault(&l.Answer, 64<<20)
 }
 

@@ -9,10 +9,13 @@
 // record.go keeps what was decided and what came of it.
 //
 // Invariants:
-//   - The engine gets the client's body byte for byte.
+//   - The engine gets the client's body byte for byte, but for one field put in
+//     front: the wish that a stream's tokens be named, which are taken out of the
+//     answer again.
 //   - A stream reaches the client in whole events, each upstream read flushed
 //     once, nothing re-encoded. Until the first event is complete nothing has
-//     been sent, so another worker can still be tried.
+//     been sent, so another worker can still be tried. A stream whose worker dies
+//     later goes on at another (carry.go, continued.go), where that is exact.
 //   - Law 4: a booking in the ledger is made once and released once, whatever
 //     ends the request (booking.release is the only way out).
 //   - Law 6: every request ends in exactly one outcome, which is counted,

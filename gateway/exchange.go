@@ -46,7 +46,8 @@ type exchange struct {
 	span   trace.Span
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	// silence cancels when an upstream says nothing for too long; see expect.
+	// silence cancels when nothing was answered for too long, all workers tried
+	// together.
 	silence *time.Timer
 
 	q      *inference
@@ -56,6 +57,17 @@ type exchange struct {
 	// sent is set once any of the answer is out: no retry after that. streaming
 	// says that it is a stream, whatever was asked for.
 	sent, streaming bool
+	// refused says that the last worker answered 502 or 503.
+	refused bool
+
+	// A stream that may go on elsewhere when its worker dies: what the client has
+	// of it, where it does go on, and how often it did. named says that the
+	// engine was asked to name its tokens.
+	carriable, named bool
+	heard            heard
+	carry            *carried
+	migrations       int
+	edited           []byte
 
 	answer     answer
 	dispatched time.Time // to the last worker tried
@@ -118,12 +130,14 @@ func (x *exchange) run() error {
 	}
 	overall := time.AfterFunc(g.c.Limits.Request, func() { x.cancel(errTooLong) })
 	defer overall.Stop()
-	if x.q.stream {
-		x.expect(g.c.Limits.FirstByte)
+	x.silence = time.AfterFunc(g.c.Limits.FirstByte, func() { x.cancel(errSilent) })
+	if !x.q.stream {
+		x.silence.Stop()
 	}
 	if err := x.readPrompt(); err != nil {
 		return err
 	}
+	x.carriable = g.c.Limits.Migrations > 0 && x.prompt.tokens != nil && !x.prompt.batch && x.q.uncarriable() == ""
 	return x.dispatch()
 }
 
@@ -138,34 +152,40 @@ func (x *exchange) readPrompt() (err error) {
 	return nil
 }
 
-// expect cancels the request unless it is called again, or the request ends,
-// within d.
-func (x *exchange) expect(d time.Duration) {
-	if x.silence == nil {
-		x.silence = time.AfterFunc(d, func() { x.cancel(errSilent) })
-		return
-	}
-	x.silence.Reset(d)
-}
-
-// dispatch tries workers until one answers, within the retry budget.
+// dispatch tries workers until one answers, within the retry budget, and lets a
+// stream whose worker dies go on elsewhere.
 func (x *exchange) dispatch() (err error) {
-	for {
+	var lost time.Time // when the last worker failed
+	for retries := 0; ; {
 		p, b, placing := x.place()
-		if placing != nil {
-			if err == nil {
-				return placing
-			}
+		switch {
+		case placing == nil:
+		case err == nil:
+			return placing
+		case x.awaitWorker(placing, lost):
+			continue
+		case x.carry != nil:
+			return notContinued(err, asError(placing).Message)
+		default:
 			return err // of the last worker tried: there is no other
 		}
 		x.placed = p
 		x.tried[p.worker.ID()] = true
 		var again bool
-		err, again = x.try(p, b)
-		if err == nil {
-			return nil
+		if err, again = x.try(p, b); err == nil || !again || x.ctx.Err() != nil {
+			return err
 		}
-		if !again || x.sent || x.ctx.Err() != nil || len(x.tried) > x.g.c.Limits.Retries || !x.g.budget.spend() {
+		lost = x.g.c.Now()
+		if x.sent {
+			if done, stuck := x.carryOn(p, err); done || stuck != nil {
+				return stuck
+			}
+			continue
+		}
+		// The budget guards a fleet that struggles. A worker that is gone takes no
+		// more load, and all its requests come back at once.
+		gone := !x.refused && !p.worker.Ready()
+		if retries++; retries > x.g.c.Limits.Retries || !gone && !x.g.budget.spend() {
 			return err
 		}
 		x.g.metrics.retries.WithLabelValues(x.q.model).Inc()

@@ -33,6 +33,27 @@ const (
 	fieldPromptEmbeds
 	fieldTokens
 	fieldReturnTokenStrs
+
+	// What only a stream that loses its worker is asked for.
+	fieldReturnTokenIDs
+	fieldBestOf
+	fieldUseBeamSearch
+	fieldEcho
+	fieldPromptLogprobs
+	fieldLogprobs
+	fieldTopLogprobs
+	fieldResponseFormat
+	fieldStructuredOutputs
+	fieldGuidedJSON
+	fieldGuidedRegex
+	fieldGuidedChoice
+	fieldGuidedGrammar
+	fieldToolChoice
+	fieldSeed
+	fieldTemperature
+	fieldPresencePenalty
+	fieldFrequencyPenalty
+	fieldMinTokens
 	numFields
 )
 
@@ -41,6 +62,9 @@ var fieldNames = [numFields]string{
 	"cache_salt", "tools", "documents", "chat_template", "chat_template_kwargs", "reasoning_effort",
 	"add_generation_prompt", "continue_final_message", "add_special_tokens", "truncate_prompt_tokens",
 	"prompt_embeds", "tokens", "return_token_strs",
+	"return_token_ids", "best_of", "use_beam_search", "echo", "prompt_logprobs", "logprobs", "top_logprobs",
+	"response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "tool_choice",
+	"seed", "temperature", "presence_penalty", "frequency_penalty", "min_tokens",
 }
 
 var fieldByName = func() map[string]field {

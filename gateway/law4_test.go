@@ -13,17 +13,23 @@ import (
 	"time"
 )
 
-// TestLaw4ClosedBooks throws everything that can end a request at the gateway,
-// at random: engines that answer, refuse, die, hang, cut their streams and send
-// rubbish, clients that leave at any moment, limits that run out. Afterwards
-// every load that was booked has been released, once, and nothing is in flight.
-// KVASIR_SEED repeats a run's choices.
-func TestLaw4ClosedBooks(t *testing.T) {
+// randomSeed is printed; KVASIR_SEED repeats a run's choices.
+func randomSeed(t *testing.T) uint64 {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("KVASIR_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	t.Logf("KVASIR_SEED=%d", seed)
+	return seed
+}
+
+// TestLaw4ClosedBooks throws everything that can end a request at the gateway,
+// at random: engines that answer, refuse, die, hang, cut their streams and send
+// rubbish, clients that leave at any moment, limits that run out. Afterwards
+// every load that was booked has been released, once, and nothing is in flight.
+func TestLaw4ClosedBooks(t *testing.T) {
+	seed := randomSeed(t)
 	s := newSetting(t, 4, func(c *Config) {
 		c.Limits = Limits{FirstByte: 60 * time.Millisecond, Idle: 60 * time.Millisecond, Request: 100 * time.Millisecond, InFlight: 24}
 		c.Records = 64

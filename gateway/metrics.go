@@ -23,6 +23,7 @@ type metrics struct {
 	untokenized    *prometheus.CounterVec
 	mismatches     *prometheus.CounterVec
 	retries        *prometheus.CounterVec
+	migrations     *prometheus.CounterVec
 	upstreamErrors *prometheus.CounterVec
 	onboardBlocks  *prometheus.CounterVec
 	onboardSeconds *prometheus.HistogramVec
@@ -66,6 +67,7 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 		untokenized:  counter("kvasir_gateway_untokenized_total", "Requests routed by load alone because their exact tokens are unknown, by reason.", "model", "reason"),
 		mismatches:   counter("kvasir_gateway_token_mismatches_total", "Requests whose prompt the engine counted differently: its tokenizer or template is not the gateway's.", "model"),
 		retries:      counter("kvasir_gateway_retries_total", "Attempts on another worker after one failed before its answer began.", "model"),
+		migrations:   counter("kvasir_gateway_migrations_total", "Streams that went on at another worker after theirs died.", "model"),
 		upstreamErrors: counter("kvasir_gateway_upstream_errors_total",
 			"Failures of workers: no connection, 5xx, answers broken off.", "model", "worker"),
 		onboardBlocks:  counter("kvasir_gateway_onboard_blocks_total", "Blocks of restore plans, by the tier they came from; missed ones have tier none.", "model", "tier"),

@@ -7,8 +7,8 @@ import (
 // learn feeds what a request showed back into the calibration.
 func (g *Gateway) learn(x *exchange, r *Record) {
 	c := r.winner()
-	if c == nil || r.Outcome != outcomeOK || r.Tokens == 0 {
-		return
+	if c == nil || r.Outcome != outcomeOK || r.Tokens == 0 || r.Migrations > 0 {
+		return // what several workers took says nothing of one
 	}
 	g.checkTokens(x, r)
 	if r.ObservedTTFTMS == nil {

@@ -91,8 +91,11 @@ type Candidate struct {
 type Inputs struct {
 	Adapter router.Adapter `json:"adapter,omitzero"`
 	Held    []HeldRun      `json:"held"`
-	Load    router.Load    `json:"load"`
-	Rates   router.Rates   `json:"rates"`
+	// Predicted is how many of the blocks held, the last ones, the worker did not
+	// tell of: it was sent them, and tells nothing.
+	Predicted int          `json:"predicted,omitempty"`
+	Load      router.Load  `json:"load"`
+	Rates     router.Rates `json:"rates"`
 }
 
 // HeldRun is a run of leading blocks and the tiers that hold them.
@@ -213,7 +216,7 @@ func priced(e router.Estimate) Candidate {
 }
 
 func inputs(c *router.Candidate) Inputs {
-	in := Inputs{Adapter: c.Adapter, Load: c.Load, Rates: c.Rates, Held: make([]HeldRun, len(c.Spans))}
+	in := Inputs{Adapter: c.Adapter, Predicted: c.Predicted, Load: c.Load, Rates: c.Rates, Held: make([]HeldRun, len(c.Spans))}
 	for i, s := range c.Spans {
 		in.Held[i] = HeldRun{Blocks: s.Blocks, Tiers: s.Tiers.String()}
 	}

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // maxEvent bounds one event of a stream; prompt_token_ids of a long context
@@ -21,8 +23,8 @@ var errCut = errors.New("the stream ended before [DONE]")
 // relayStream passes a stream on in whole events, one write and flush for each
 // read, and watches it for first token and usage. Because only whole events
 // are sent, a worker that dies before its first leaves the client's answer
-// unbegun, and one that dies later is followed by a well-formed error event.
-func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response) (err error, again bool) {
+// unbegun, and one that dies later leaves it where another can go on.
+func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response, silence *time.Timer) (err error, again bool) {
 	pooled := relayBuffers.Get().(*[]byte)
 	defer relayBuffers.Put(pooled)
 	buf, n := *pooled, 0 // buf[:n] is read and not sent: less than an event
@@ -38,45 +40,97 @@ func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response) (e
 		known := max(0, n-2)
 		n += m
 		if end := eventsEnd(buf[:n], known); end > 0 {
-			if err := x.passEvents(p, b, resp, buf[:end]); err != nil {
-				return err, false
+			silence.Reset(x.g.c.Limits.Idle)
+			if err, again := x.passEvents(p, b, resp, buf[:end]); err != nil {
+				return err, again
 			}
 			n = copy(buf, buf[end:n])
 		}
 		if readErr != nil {
-			return x.streamEnd(p, b, resp, buf[:n], readErr)
+			return x.streamEnd(p, b, resp, buf[:n], silenced(resp.Request.Context(), readErr))
 		}
 	}
 }
 
-// passEvents sends whole events to the client.
-func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, events []byte) error {
+// passEvents sends whole events to the client, up to one that shows that the
+// worker has failed.
+func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, events []byte) (err error, again bool) {
+	events, failed := x.take(events)
 	x.answer.events(events)
 	if x.answer.first && x.firstToken.IsZero() {
 		x.firstToken = x.g.c.Now()
+	}
+	if x.answer.first {
 		b.firstToken()
 	}
-	if !x.sent {
-		x.beginAnswer(resp)
-		x.streaming = true
-		p.worker.ReportSuccess()
+	if len(events) > 0 {
+		if !x.sent {
+			x.beginAnswer(resp)
+			x.streaming = true
+			p.worker.ReportSuccess()
+		}
+		if _, err := x.w.Write(events); err != nil {
+			return x.clientGone(err), false
+		}
+		if err := x.rc.Flush(); err != nil {
+			return x.clientGone(err), false
+		}
 	}
-	x.expect(x.g.c.Limits.Idle)
-	if _, err := x.w.Write(events); err != nil {
-		return x.clientGone(err)
+	if failed != nil {
+		return x.streamCut(p, failed)
 	}
-	if err := x.rc.Flush(); err != nil {
-		return x.clientGone(err)
+	return nil, false
+}
+
+// take turns a worker's events into the client's, and books what they say. A
+// stream that could go on elsewhere stops at an event that is an error or none.
+func (x *exchange) take(events []byte) (own []byte, failed error) {
+	if x.carry != nil {
+		x.edited, failed = x.continued(x.edited[:0], events)
+		return x.edited, failed
 	}
-	return nil
+	if !x.carriable {
+		return events, nil
+	}
+	events, failed = x.listen(events)
+	if x.named {
+		x.edited = appendWithoutIDs(x.edited[:0], events)
+		events = x.edited
+	}
+	return events, failed
+}
+
+// listen books what events say, up to one that is an engine's failure.
+func (x *exchange) listen(events []byte) (good []byte, failed error) {
+	rest := events
+	for len(rest) > 0 {
+		end := bytes.IndexByte(rest, '\n') + 1
+		if end == 0 {
+			end = len(rest)
+		}
+		if payload, ok := bytes.CutPrefix(rest[:end], []byte("data:")); ok {
+			payload = bytes.TrimSpace(payload)
+			switch {
+			case string(payload) == "[DONE]":
+			case len(payload) < 2 || payload[0] != '{' || payload[len(payload)-1] != '}':
+				return events[:len(events)-len(rest)], errGarbage
+			case engineFailed(payload):
+				return events[:len(events)-len(rest)], errors.New(errorMessage(payload))
+			default:
+				x.heard.event(x.endpoint, payload)
+			}
+		}
+		rest = rest[end:]
+	}
+	return events, nil
 }
 
 // streamEnd judges how an upstream's stream ended; rest is an event without its
 // blank line.
 func (x *exchange) streamEnd(p *placement, b *booking, resp *http.Response, rest []byte, readErr error) (err error, again bool) {
 	if readErr == io.EOF && len(rest) > 0 {
-		if err := x.passEvents(p, b, resp, rest); err != nil {
-			return err, false
+		if err, again := x.passEvents(p, b, resp, rest); err != nil {
+			return err, again
 		}
 	}
 	switch {
@@ -135,6 +189,7 @@ func (x *exchange) beginAnswer(resp *http.Response) {
 	}
 	x.setHeaders()
 	x.sent = true
+	x.silence.Stop() // from here on each worker has its own
 	x.w.WriteHeader(resp.StatusCode)
 }
 

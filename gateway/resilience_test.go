@@ -148,7 +148,7 @@ func TestNoWorkerReady(t *testing.T) {
 
 // TestAStreamThatBreaksEndsInATypedError the OpenAI client understands.
 func TestAStreamThatBreaksEndsInATypedError(t *testing.T) {
-	s := newSetting(t, 2, nil)
+	s := newSetting(t, 2, func(c *Config) { c.Limits.Migrations = -1 })
 	for _, e := range s.engines {
 		e.Config.ErrorLog = quiet
 		e.does(func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
@@ -186,7 +186,7 @@ func TestAStreamThatBreaksEndsInATypedError(t *testing.T) {
 }
 
 func TestAnEnginesErrorEventIsPassedOnOnce(t *testing.T) {
-	s := newSetting(t, 1, nil)
+	s := newSetting(t, 1, func(c *Config) { c.Limits.Migrations = -1 })
 	sent := events(roleChunk, `{"error":{"message":"preempted","type":"InternalServerError","param":null,"code":500}}`, "[DONE]")
 	s.engines[0].does(func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -259,7 +259,7 @@ func TestTimeLimits(t *testing.T) {
 		status int
 	}{
 		"no first event":  {Limits{FirstByte: short}, "", streamBody, 504},
-		"silent stream":   {Limits{Idle: short}, string(events(roleChunk)), streamBody, 200},
+		"silent stream":   {Limits{Idle: short, Migrations: -1}, string(events(roleChunk)), streamBody, 200},
 		"endless request": {Limits{Request: short}, "", chatBody, 504},
 	} {
 		t.Run(name, func(t *testing.T) {

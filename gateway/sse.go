@@ -49,16 +49,8 @@ type Usage struct {
 // events takes whole events of a stream, in order. Only the events up to the
 // first token, and those that name a usage or a finish reason, are parsed.
 func (a *answer) events(b []byte) {
-	for len(b) > 0 {
-		line := b
-		if i := bytes.IndexByte(b, '\n'); i >= 0 {
-			line, b = b[:i], b[i+1:]
-		} else {
-			b = nil
-		}
-		if payload, ok := bytes.CutPrefix(line, []byte("data:")); ok {
-			a.event(bytes.TrimSpace(payload))
-		}
+	for payload := range payloads(b) {
+		a.event(payload)
 	}
 }
 
@@ -118,6 +110,26 @@ func valueFollows(payload []byte, key string, open byte) bool {
 		}
 		payload = rest
 	}
+}
+
+// engineFailed reports whether an event says that the engine itself failed, as
+// vLLM's does when its core has died: another engine may do better. An error
+// that is the request's own fault would be the same everywhere.
+func engineFailed(payload []byte) bool {
+	if !bytes.HasPrefix(payload, []byte(`{"error"`)) {
+		return false
+	}
+	var e struct {
+		Error struct {
+			Code any    `json:"code"`
+			Type string `json:"type"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(payload, &e) != nil {
+		return true
+	}
+	code, numbered := e.Error.Code.(float64)
+	return numbered && code >= 500 || e.Error.Type == "InternalServerError"
 }
 
 // errStop ends a scan that has found what it wanted.

@@ -55,7 +55,7 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 		Limits: gateway.Limits{
 			Body: int64(cfg.Limits.Body), InFlight: cfg.Limits.InFlight,
 			FirstByte: time.Duration(cfg.Limits.FirstByte), Request: time.Duration(cfg.Limits.Request),
-			DrainDelay: time.Duration(cfg.Limits.DrainDelay),
+			Migrations: cfg.Limits.Migrations, DrainDelay: time.Duration(cfg.Limits.DrainDelay),
 		},
 	}
 	for _, m := range cfg.Models {

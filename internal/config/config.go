@@ -119,6 +119,9 @@ type Limits struct {
 	FirstByte Duration `yaml:"first_byte"`
 	// Longest whole request.
 	Request Duration `yaml:"request"`
+	// How often a stream may go on at another worker after its own died; below 0:
+	// never, and engines are not asked for the ids of the tokens they generate.
+	Migrations int `yaml:"migrations"`
 	// How long after SIGTERM requests are still taken while /ready says no, for
 	// load balancers to notice.
 	DrainDelay Duration `yaml:"drain_delay"`

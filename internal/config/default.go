@@ -8,11 +8,12 @@ func Default() *Config {
 		Listen: "127.0.0.1:8000",
 		Router: Router{Policy: "predicted"},
 		Limits: Limits{
-			Body:      32 << 20,
-			InFlight:  4096,
-			FirstByte: Duration(5 * time.Minute),
-			Request:   Duration(time.Hour),
-			Drain:     Duration(30 * time.Second),
+			Body:       32 << 20,
+			InFlight:   4096,
+			FirstByte:  Duration(5 * time.Minute),
+			Migrations: 16,
+			Request:    Duration(time.Hour),
+			Drain:      Duration(30 * time.Second),
 		},
 		Agent: Agent{
 			Engine: "embedded",

@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	openai "github.com/sashabaranov/go-openai"
+)
+
+// Streams survive kill -9 of the workers that serve them, time after time: none
+// fails, and each has the text of an unbroken greedy run. KVASIR_STREAMS says
+// how many streams are live, KVASIR_KILLS how many workers are killed.
+func TestStreamsSurviveKill9(t *testing.T) {
+	streams, kills := fromEnv(t, "KVASIR_STREAMS", 64), fromEnv(t, "KVASIR_KILLS", 4)
+	seed := uint64(fromEnv(t, "KVASIR_SEED", int(time.Now().UnixNano())))
+	t.Logf("KVASIR_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	etcdPort := freePort(t)
+	etcdServer(t, etcdPort, freePort(t), t.TempDir())
+	config := writeFile(t, "fleet.yaml", fmt.Sprintf(`
+listen: 127.0.0.1:0
+models: [{name: tiny}]
+discovery: {etcd: {endpoints: ["127.0.0.1:%d"], ttl: 2s}}
+agent: {model: tiny, engine: embedded, embedded: {gpu_blocks: 4096}}
+tiers: {cpu: 16MiB}
+limits: {first_byte: 3m, request: 5m}
+`, etcdPort))
+	ids := []string{"w0", "w1", "w2"}
+	workers := map[string]*process{}
+	launch := func(id string) {
+		workers[id] = start(t, "worker "+id, []string{"TMPDIR=" + t.TempDir()}, binary, "worker", "--config", config, "--id", id)
+	}
+	for _, id := range ids {
+		launch(id)
+	}
+	g := ready(t, start(t, "gateway", nil, binary, "serve", "--config", config))
+	g.awaitWorkers(len(ids))
+
+	const prompts, length = 8, 400
+	request := func(i int) openai.ChatCompletionRequest {
+		return openai.ChatCompletionRequest{
+			Model: "tiny", Temperature: greedy, MaxCompletionTokens: length,
+			Messages: []openai.ChatCompletionMessage{{Role: "user", Content: strings.Repeat(fmt.Sprintf("prompt %d ", i%prompts), 8)}},
+		}
+	}
+	var unbroken [prompts]answer
+	for i := range unbroken {
+		a, err := g.stream(t.Context(), request(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		unbroken[i] = a
+	}
+
+	var wg sync.WaitGroup
+	var live, wrong atomic.Int64
+	for i := range streams {
+		live.Add(1)
+		wg.Go(func() {
+			defer live.Add(-1)
+			whole := unbroken[i%prompts]
+			a, err := g.stream(t.Context(), request(i))
+			if err != nil || a.text != whole.text || a.tokens != whole.tokens || a.prompt != whole.prompt {
+				wrong.Add(1)
+				t.Errorf("stream %d: %v; %d + %d tokens, not %d + %d; %d of %d bytes are the unbroken run's", i, err,
+					a.prompt, a.tokens, whole.prompt, whole.tokens, common(a.text, whole.text), len(whole.text))
+			}
+		})
+	}
+	killed := 0
+	for killed < kills && live.Load() > 0 && wrong.Load() == 0 {
+		time.Sleep(time.Duration(100+rng.IntN(500)) * time.Millisecond)
+		id := ids[rng.IntN(len(ids))]
+		t.Logf("kill -9 %s with %d streams live", id, live.Load())
+		workers[id].kill()
+		launch(id)
+		killed++
+	}
+	wg.Wait()
+	var last struct{ Decisions []struct{ Migrations int } }
+	g.getJSON(fmt.Sprint("/kvasir/v1/decisions?limit=", streams), &last)
+	moved := 0
+	for _, d := range last.Decisions {
+		moved += d.Migrations
+	}
+	t.Logf("%d streams, %d kills, %d migrations, %d wrong", streams, killed, moved, wrong.Load())
+	if moved == 0 {
+		t.Error("no stream was carried on: the kills came too late")
+	}
+}
+
+// fromEnv is a number from the environment, or its default.
+func fromEnv(t *testing.T, name string, value int) int {
+	t.Helper()
+	if s := os.Getenv(name); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return n
+	}
+	return value
+}
+
+func common(a, b string) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
