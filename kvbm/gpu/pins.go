@@ -3,6 +3,7 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -19,8 +20,6 @@ type pins struct {
 	mu      sync.Mutex
 	ctx     *cuda.Context
 	regions atomic.Pointer[[]*region]
-	stop    atomic.Bool
-	wg      sync.WaitGroup
 }
 
 // region is memory that is pinned chunk by chunk.
@@ -28,27 +27,25 @@ type region struct {
 	mem    []byte
 	chunk  int
 	pinned []atomic.Bool
+	over   atomic.Bool
+	wg     sync.WaitGroup
 }
 
 // Pin makes memory usable for transfers. It begins to pin it in the background
 // and returns at once; a transfer that comes earlier pins what it needs. No slot
 // lies across two chunks, because a copy may not. The memory must stay mapped
-// until Close.
+// until Unpin or Close.
 func (d *Device) Pin(mem []byte, slotBytes int) {
 	p := &d.pins
 	chunk := max(1, pinBytes/slotBytes) * slotBytes
 	r := &region{mem: mem, chunk: chunk, pinned: make([]atomic.Bool, (len(mem)+chunk-1)/chunk)}
 	p.mu.Lock()
-	var all []*region
-	if old := p.regions.Load(); old != nil {
-		all = append(all, *old...)
-	}
-	all = append(all, r)
+	all := append(slices.Clone(p.list()), r)
 	p.regions.Store(&all)
 	p.mu.Unlock()
-	p.wg.Go(func() {
+	r.wg.Go(func() {
 		for i := range r.pinned {
-			if p.stop.Load() {
+			if r.over.Load() {
 				return
 			}
 			if err := p.pin(r, i); err != nil {
@@ -80,13 +77,11 @@ func (p *pins) pin(r *region, i int) error {
 
 // ensure pins the memory that b lies in.
 func (p *pins) ensure(b []byte) error {
-	if all := p.regions.Load(); all != nil {
-		at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-		for _, r := range *all {
-			from := at - uintptr(unsafe.Pointer(unsafe.SliceData(r.mem)))
-			if from < uintptr(len(r.mem)) {
-				return p.pin(r, int(from)/r.chunk)
-			}
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+	for _, r := range p.list() {
+		from := at - uintptr(unsafe.Pointer(unsafe.SliceData(r.mem)))
+		if from < uintptr(len(r.mem)) {
+			return p.pin(r, int(from)/r.chunk)
 		}
 	}
 	return fmt.Errorf("gpu: the slot of %d bytes is in no memory that Pin was called with", len(b))
@@ -99,28 +94,53 @@ func (p *pins) use(ctx *cuda.Context) {
 	p.ctx = ctx
 }
 
-// each calls do for every chunk that is pinned, and takes it to be unpinned.
-func (p *pins) each(do func(chunk []byte)) {
+// abandon is for a context that is lost: its pins went with it.
+func (p *pins) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if all := p.regions.Load(); all != nil {
-		for _, r := range *all {
-			for i := range r.pinned {
-				if r.pinned[i].Swap(false) {
-					do(r.at(i))
-				}
-			}
+	for _, r := range p.list() {
+		for i := range r.pinned {
+			r.pinned[i].Store(false)
 		}
 	}
 }
 
-// abandon is for a context that is lost: its pins went with it.
-func (p *pins) abandon() { p.each(func([]byte) {}) }
+func (p *pins) list() []*region {
+	if all := p.regions.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
 
-func (p *pins) close() error {
-	p.stop.Store(true)
-	p.wg.Wait()
+// Unpin undoes Pin of the same memory. No transfer may be using it.
+func (d *Device) Unpin(mem []byte) error {
+	return d.pins.unpin(func(r *region) bool { return &r.mem[0] == &mem[0] })
+}
+
+func (p *pins) close() error { return p.unpin(func(*region) bool { return true }) }
+
+// unpin takes regions away.
+func (p *pins) unpin(which func(*region) bool) error {
+	p.mu.Lock()
+	var kept, gone []*region
+	for _, r := range p.list() {
+		if which(r) {
+			gone = append(gone, r)
+		} else {
+			kept = append(kept, r)
+		}
+	}
+	p.regions.Store(&kept)
+	p.mu.Unlock()
 	var errs []error
-	p.each(func(chunk []byte) { errs = append(errs, p.ctx.Unregister(chunk)) })
+	for _, r := range gone {
+		r.over.Store(true)
+		r.wg.Wait()
+		for i := range r.pinned {
+			if r.pinned[i].Load() {
+				errs = append(errs, p.ctx.Unregister(r.at(i)))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }

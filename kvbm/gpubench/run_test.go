@@ -25,6 +25,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+func ownEngine(socket string) *exec.Cmd {
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), engineEnv+"="+socket)
+	return c
+}
+
 // The whole bench with the engine that comes with it, or with PyTorch's kernels
 // where KVASIR_TORCH names a Python that has it. Every byte that a measurement
 // moved is checked by the bench; the speeds are for people to read.
@@ -32,11 +38,7 @@ func TestBenchMovesTheRightBytes(t *testing.T) {
 	if _, err := cuda.Open(); errors.Is(err, cuda.ErrNoDriver) {
 		t.Skipf("needs a GPU: %v", err)
 	}
-	engines := map[string]func(string) *exec.Cmd{"own": func(socket string) *exec.Cmd {
-		c := exec.Command(os.Args[0])
-		c.Env = append(os.Environ(), engineEnv+"="+socket)
-		return c
-	}}
+	engines := map[string]func(string) *exec.Cmd{"own": ownEngine}
 	if python := os.Getenv("KVASIR_TORCH"); python != "" {
 		engines["torch"] = func(socket string) *exec.Cmd { return exec.Command(python, "testdata/torch_engine.py", socket) }
 	}
