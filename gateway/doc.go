@@ -8,6 +8,9 @@
 // carries the original bytes to an engine, relay.go brings the answer back, and
 // record.go keeps what was decided and what came of it.
 //
+// Beside that path, check.go compares a model's tokens with those of its
+// engines, and checker.go decides by that who tokenizes.
+//
 // Invariants:
 //   - The engine gets the client's body byte for byte, but for one field put in
 //     front: the wish that a stream's tokens be named, which are taken out of the
@@ -24,5 +27,6 @@
 //
 // Locks, in the order in which they may be held: Gateway.placing (policy,
 // ledger, calibration) is taken alone and never while waiting on the network;
-// records.mu and Record's own lock are leaves.
+// records.mu and Record's own lock are leaves, as
+// is checker.mu.
 package gateway
