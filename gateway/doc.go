@@ -27,6 +27,5 @@
 //
 // Locks, in the order in which they may be held: Gateway.placing (policy,
 // ledger, calibration) is taken alone and never while waiting on the network;
-// records.mu and Record's own lock are leaves, as
-// is checker.mu.
+// records.mu, checker.mu and Record's own lock are leaves.
 package gateway
