@@ -29,6 +29,10 @@ type Config struct {
 	Redis RedisConfig
 	// Policy is the eviction policy: "lru" (the default) or "arc".
 	Policy string
+	// Pin, if given, is told the memory of the host tier and the size of its slots,
+	// once: a driver may pin it, at its own pace, until Close. The pages are being
+	// made present meanwhile.
+	Pin func(mem []byte, slotBytes int)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Log gets what an operator should know; nil discards it.

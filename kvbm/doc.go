@@ -10,7 +10,8 @@
 // A block that the engine commits in the gpu pool is offered to cpu; one that
 // is committed in cpu is offered to disk and to Redis (write-through, lowest
 // priority). Offering never blocks: a link whose queue is full drops the offer
-// and counts it. A block that is evicted from the gpu pool before its offload
+// and counts it. What was not written for want of room or of a working store is
+// offered again when the store works and has nothing else to do. A block that is evicted from the gpu pool before its offload
 // began is lost to the lower tiers and counted as dropped; it is not copied in
 // haste, because that would make the engine wait.
 //
@@ -20,7 +21,16 @@
 // manager owns the engine's pool, else cpu. Each block is a flight, shared by
 // all who want it; a flight from disk or Redis lands in cpu first, as ordinary
 // cache content, and goes on to gpu while the next block is being read.
-// Anything that fails or is late is a miss, and a miss ends the prefix.
+// Anything that fails or is late is a miss, and a miss ends the prefix. An
+// onboarding has no goroutine: whoever lands a block asks for the next one.
+//
+// # Calls
+//
+// A link moves blocks in calls: up to 8 MB of them between memories, one block
+// to or from a store. A call is never interrupted, and the next one is chosen
+// when it ends, most urgent block first. No offload to a store begins while a
+// demand load of that store waits, and beside those that run, one at most; so a
+// demand load is delayed by no more than the call that it meets.
 //
 // # Without a cpu tier
 //

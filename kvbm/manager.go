@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -104,6 +105,10 @@ func (m *Manager) openTiers(ctx context.Context, c Config) (err error) {
 		if m.cpu, err = newPool(m, kv.CPU, n, !staging, c); err != nil {
 			return fmt.Errorf("kvbm: cpu tier: %w", err)
 		}
+		if c.Pin != nil {
+			m.cpu.mem.Touch()
+			c.Pin(m.cpu.mem.All(), m.cpu.mem.Geometry().Stride)
+		}
 	}
 	if len(c.Disk.Paths) > 0 {
 		if err := m.openDisks(c); err != nil {
@@ -128,6 +133,15 @@ func (m *Manager) GPU() *Pool { return m.gpu }
 
 // BlockBytes is the size of one block.
 func (m *Manager) BlockBytes() int { return m.blockBytes }
+
+// ShareHost sends the host tier's memory to a plug-in over a Unix socket, as
+// host.Memory.Share does.
+func (m *Manager) ShareHost(c *net.UnixConn) error {
+	if m.cpu == nil {
+		return errors.New("kvbm: there is no host tier to share")
+	}
+	return m.cpu.mem.Share(c)
+}
 
 // SharedStore names the Redis tier: managers with the same name see each
 // other's blocks. It is empty without Redis, and never holds a password.

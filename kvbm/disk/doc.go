@@ -16,7 +16,10 @@
 // live; it replaces the old one by rename.
 //
 // Records survive the death of the process as soon as they are written. They
-// survive the death of the machine after the next group fdatasync.
+// survive the death of the machine after the next group fdatasync, once a second.
+//
+// A record's sequence number is also the generation of its slot: of two records
+// for one slot, or of two slots with one block, the higher one counts.
 //
 // # Pre-writing
 //

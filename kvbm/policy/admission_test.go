@@ -46,9 +46,8 @@ func TestWithoutABudgetEverythingIsWritten(t *testing.T) {
 	}
 }
 
-// The trace's hour of new blocks against a budget of a tenth of them: the budget
-// holds at every moment, and what it writes is worth more than what a plain cut
-// would.
+// The trace's hour of new blocks against a budget of a tenth of them an hour: it
+// holds at every moment, and is used up.
 func TestTheWriteBudgetHoldsOnTheConversationTrace(t *testing.T) {
 	requests := readTrace(t, conversation)
 	const perDay, bytes = 24 * 18_000, 1 // 18 k blocks an hour, of 183 k that are new

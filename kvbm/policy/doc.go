@@ -1,6 +1,6 @@
 // Package policy decides for the block manager: which slot is in which state,
 // which block goes when a tier is full, which transfer is next, when a failing
-// store is left alone.
+// store is left alone, what a disk may be burdened with.
 //
 // It is pure: no clock, socket, goroutine or logger; time comes in as a value.
 // So the live manager and the simulator run the very same code. Nothing here
