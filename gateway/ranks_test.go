@@ -18,8 +18,8 @@ func TestRanksAreCandidatesOfTheirOwn(t *testing.T) {
 	s.holds("w0/dp2", kv.GPU, rendered, 4)
 	for range 5 {
 		r := s.record(s.post("/v1/chat/completions", chatBody).header.Get("X-Request-Id"))
-		if r.Chosen != "w0/dp2" || len(r.Candidates) != 3 || r.winner().CachedTokens != 4*blockSize {
-			t.Fatalf("chosen %s of %d", r.Chosen, len(r.Candidates))
+		if r.Chosen != "w0/dp2" || len(r.Candidates) != 3 || r.winner().CachedTokens < 4*blockSize {
+			t.Fatalf("chosen %s of %d, of which %d tokens are cached", r.Chosen, len(r.Candidates), r.winner().CachedTokens)
 		}
 		if err := r.Replay(); err != nil {
 			t.Error(err)
