@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
 )
 
@@ -27,10 +28,11 @@ type Gateway struct {
 
 	// placing guards the router's state: policy, calibration, ledger, loads and
 	// what seats keep.
-	placing sync.Mutex
-	ledger  *router.Ledger
-	loads   *router.Loads
-	roster  atomic.Pointer[roster] // changed under placing
+	placing     sync.Mutex
+	predictions *prefixindex.Predictions
+	ledger      *router.Ledger
+	loads       *router.Loads
+	roster      atomic.Pointer[roster] // changed under placing
 }
 
 // New makes a gateway. It loads the configured tokenizers and starts nothing.
@@ -47,12 +49,13 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		c: c, transport: transport, client: client, models: ms,
-		contexts:  &contexts{client: client, now: c.Now, known: map[kv.WorkerID]*contextLength{}},
-		admission: admission{most: c.Limits.InFlight},
-		budget:    newRetryBudget(),
-		records:   newRecords(c.Records),
-		ledger:    router.NewLedger(),
-		loads:     router.NewLoads(),
+		contexts:    &contexts{client: client, now: c.Now, known: map[kv.WorkerID]*contextLength{}},
+		admission:   admission{most: c.Limits.InFlight},
+		budget:      newRetryBudget(),
+		records:     newRecords(c.Records),
+		predictions: newPredictions(),
+		ledger:      router.NewLedger(),
+		loads:       router.NewLoads(),
 	}
 	g.checker = &checker{g: g, there: there, verdicts: map[kv.WorkerID]verdict{}}
 	ms.trusted = g.checker.limit

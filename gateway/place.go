@@ -78,6 +78,7 @@ func (x *exchange) place() (*placement, *booking, error) {
 		p = &placement{worker: ready[d.Chosen].worker, estimate: d.Estimates[d.Chosen], plan: x.prompt.tokens != nil && !x.prompt.batch}
 		p.idle = p.estimate.QueueMS == 0
 		b = g.bookLocked(x.id, p, chosen, now)
+		ready[d.Chosen].sentLocked(x.prompt.hashes, now)
 	})
 	span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
 	g.metrics.decisions.WithLabelValues(x.q.model, string(p.estimate.Worker), g.c.Policy.Name()).Inc()
@@ -149,7 +150,7 @@ func (x *exchange) decide(ready []*seat, policy router.Policy, book func(*router
 	defer workspaces.Put(ws)
 	g.c.Index.Match(&ws.matches, x.prompt.hashes)
 	req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: blockSize, MaxTokens: x.q.maxTokens, Session: x.session()}
-	g.choose(ws, &req, ready, policy, book)
+	g.choose(ws, &req, x.prompt.hashes, ready, policy, book)
 	g.metrics.decide.Observe(g.c.Now().Sub(began).Seconds())
 	whole := g.records.whole(len(ready))
 	x.entry.update(func(r *Record) { r.decided(&req, ws.candidates, &ws.decision, whole) })
@@ -157,7 +158,7 @@ func (x *exchange) decide(ready []*seat, policy router.Policy, book func(*router
 
 // choose is the part of a decision that must see those before it: it reads
 // loads and rates, decides and books under one lock.
-func (g *Gateway) choose(ws *workspace, req *router.Request, ready []*seat, policy router.Policy, book func(*router.Decision, *router.Candidate, time.Time)) {
+func (g *Gateway) choose(ws *workspace, req *router.Request, hashes []kv.Hash, ready []*seat, policy router.Policy, book func(*router.Decision, *router.Candidate, time.Time)) {
 	ws.candidates = slices.Grow(ws.candidates[:0], len(ready))[:len(ready)]
 	g.placing.Lock()
 	defer g.placing.Unlock()
@@ -166,10 +167,11 @@ func (g *Gateway) choose(ws *workspace, req *router.Request, ready []*seat, poli
 	peering := 0
 	for i, s := range ready {
 		c, info := &ws.candidates[i], s.worker.Known()
-		c.Worker, c.Role, c.Spans = s.id, info.Role, nil
+		c.Worker, c.Role, c.Spans, c.Predicted = s.id, info.Role, nil, 0
 		s.fillLocked(c, g.loads, req.Now)
 		if info.BlockSize == req.BlockSize { // else its blocks are others than those hashed
 			c.Spans = ws.matches.Spans(s.id)
+			s.predictLocked(c, hashes, req.Now)
 		}
 		if c.Rates.Links[kv.Peer].BytesPerMS > 0 {
 			peering++

@@ -212,7 +212,7 @@ func BenchmarkChoose(b *testing.B) {
 		var ws workspace
 		g.c.Index.Match(&ws.matches, x.prompt.hashes)
 		req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: 16}
-		return func() { g.choose(&ws, &req, ready, g.c.Policy, nil) }
+		return func() { g.choose(&ws, &req, nil, ready, g.c.Policy, nil) }
 	})
 }
 
@@ -257,7 +257,7 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 	var ws workspace
 	g.c.Index.Match(&ws.matches, x.prompt.hashes)
 	req := router.Request{ID: x.id, Tokens: x.prompt.total, BlockSize: 16}
-	choose := func() { g.choose(&ws, &req, ready, g.c.Policy, nil) }
+	choose := func() { g.choose(&ws, &req, nil, ready, g.c.Policy, nil) }
 	choose()
 	if n := testing.AllocsPerRun(100, choose); n != 0 {
 		t.Errorf("%v allocations a choice", n)

@@ -31,7 +31,7 @@ func (r Record) Replay() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.Worker, err)
 			}
-			cs = append(cs, router.Candidate{Worker: c.Worker, Role: c.Role, Adapter: c.Inputs.Adapter, Spans: spans, Load: c.Inputs.Load, Rates: c.Inputs.Rates})
+			cs = append(cs, router.Candidate{Worker: c.Worker, Role: c.Role, Adapter: c.Inputs.Adapter, Spans: spans, Predicted: c.Inputs.Predicted, Load: c.Inputs.Load, Rates: c.Inputs.Rates})
 		}
 	}
 	again := NewRecord(*r.Asked, cs, policy.Decide(*r.Asked, cs))

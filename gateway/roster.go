@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
 	"github.com/kvasir-ai/kvasir/workers"
 )
@@ -30,6 +31,7 @@ type seat struct {
 	stats   *workers.Stats // the report that speeds and report are from
 	report  router.Report
 	queued  bool // it had bytes queued on a link
+	sent    *prefixindex.Predicted
 }
 
 // seats are the fleet's.
@@ -57,7 +59,7 @@ func (g *Gateway) seats() []*seat {
 }
 
 func (g *Gateway) newSeatLocked(w *workers.Worker) *seat {
-	return &seat{worker: w, id: w.ID(), account: g.ledger.Account(w.ID()), speeds: g.c.Calibration.Worker(w.ID())}
+	return &seat{worker: w, id: w.ID(), account: g.ledger.Account(w.ID()), speeds: g.c.Calibration.Worker(w.ID()), sent: g.predictions.OfWorker()}
 }
 
 // of reports whether fleet is the very slice that the roster was made from; the

@@ -45,8 +45,11 @@ type Candidate struct {
 	Role    kv.Role   `json:"role,omitempty"`
 	Adapter Adapter   `json:"adapter,omitempty"`
 	Spans   []kv.Span `json:"spans"` // what it holds of the prompt, from the first block on
-	Load    Load      `json:"load"`
-	Rates   Rates     `json:"rates"`
+	// Predicted is how many of the blocks, the last ones, are held by prediction:
+	// the worker was sent them and tells nothing.
+	Predicted int   `json:"predicted,omitempty"`
+	Load      Load  `json:"load"`
+	Rates     Rates `json:"rates"`
 }
 
 // Load is how busy a worker is.

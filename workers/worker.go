@@ -140,6 +140,10 @@ func (w *Worker) Life() uint64 { return w.lives.Load() }
 // that what the index says of it is not to be believed.
 func (w *Worker) Silent() bool { return w.silent.Load() }
 
+// Blind reports whether nothing is known of what the worker holds: it tells
+// nothing of its blocks, or has not yet.
+func (w *Worker) Blind() bool { return w.counters.events.Load() == 0 || w.silent.Load() }
+
 // run is the worker's life in the fleet.
 func (w *Worker) run(ctx context.Context) {
 	if target := w.Info().Agent; target != "" {

@@ -76,6 +76,11 @@ func printCandidates(w io.Writer, r gateway.Record) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	for _, c := range r.Candidates {
+		if c.Inputs.Predicted > 0 {
+			fmt.Fprintf(w, "%s tells nothing of its blocks: %d are predicted from what it was sent\n", c.Worker, c.Inputs.Predicted)
+		}
+	}
 	if r.LeftOut > 0 {
 		fmt.Fprintf(w, "and %d further candidates, which were not kept of this decision\n", r.LeftOut)
 	}
