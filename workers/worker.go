@@ -198,6 +198,9 @@ func (w *Worker) learn(d Info, store string) error {
 	if !w.described.Swap(true) {
 		w.log.Info("worker described", "model", info.Model, "engine", info.Engine, "block_size", info.BlockSize,
 			"role", info.Role, "agent", info.Agent != "", "shared_store", store != "")
+		if info.BlockSize == 0 {
+			w.log.Warn("the engine's metrics do not tell its block size, so its blocks cannot be matched: set workers[].block_size, or start it without --disable-log-stats")
+		}
 	}
 	return nil
 }
