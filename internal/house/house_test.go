@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold no clock, socket, goroutine or logger.
-var pure = []string{"router", "prefixindex", "gateway/chattemplate", "internal/kv"}
+var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "internal/kv"}
 
 var impure = []string{"net", "net/http", "log", "log/slog", "os", "os/exec"}
 
