@@ -67,7 +67,7 @@ func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 		"workers:\n  - block_size: many\n":                      `k.yaml:2: workers[0].block_size: "many" is not a whole number`,
 		"router: [a]\n":                                         `k.yaml:1: router: expected settings (key: value), found a list`,
 		"listen: {a: b}\n":                                      `k.yaml:1: listen: expected one value, found settings`,
-		"tiers: {eviction: fifo}\n":                              `k.yaml:1: tiers.eviction: is "fifo"; use lru or arc`,
+		"tiers: {eviction: fifo}\n":                             `k.yaml:1: tiers.eviction: is "fifo"; use lru or arc`,
 		"tiers:\n  cpu: lots\n":                                 `k.yaml:2: tiers.cpu: "lots" is not a size`,
 		"tiers:\n  disk:\n    path: /x\n":                       `k.yaml:3: tiers.disk.size: missing`,
 		"listen: [\n":                                           `not YAML`,
