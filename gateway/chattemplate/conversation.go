@@ -2,6 +2,7 @@ package chattemplate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -63,13 +64,19 @@ func (t *Template) content(at string, role str, v Value) Value {
 	switch c := orNone(v).(type) {
 	case noneType:
 	case str:
-		if !t.partsForm || role == "tool" {
+		kept := true
+		if role == "system" {
+			c, kept = withoutBilling(c)
+		}
+		if kept && (!t.partsForm || role == "tool") {
 			return c
 		}
-		parts = []Value{textPart(c)}
+		if kept {
+			parts = []Value{textPart(c)}
+		}
 	case *list:
 		for i, part := range c.items {
-			if p := contentPart(fmt.Sprintf("%s[%d]", at, i), part); p != nil {
+			if p := contentPart(fmt.Sprintf("%s[%d]", at, i), role, part); p != nil {
 				parts = append(parts, p)
 			}
 		}
@@ -79,12 +86,32 @@ func (t *Template) content(at string, role str, v Value) Value {
 	if t.partsForm && (role != "tool" || !onlyText(parts)) {
 		return &list{items: parts}
 	}
-	texts := make([]string, len(parts))
-	for i, p := range parts {
+	var texts []string
+	for _, p := range parts {
 		d := p.(*dict)
-		texts[i] = string(d.vals[len(d.vals)-1].(str)) // text, or a tool reference's name
+		s, ok := d.getStr("text").(str)
+		if !ok {
+			s = d.getStr("name").(str) // a tool reference
+		}
+		if s != "" || t.partsForm {
+			texts = append(texts, string(s))
+		}
 	}
 	return str(strings.Join(texts, "\n"))
+}
+
+// billingHeader begins a line that Claude Code puts before its system prompt, and that
+// vLLM takes away: it is another one in every request.
+const billingHeader = "x-anthropic-billing-header"
+
+// withoutBilling is a text of a system message without that line; false if nothing is
+// left.
+func withoutBilling(s str) (str, bool) {
+	if !strings.HasPrefix(string(s), billingHeader) {
+		return s, true
+	}
+	_, rest, _ := strings.Cut(string(s), "\n")
+	return str(rest), rest != ""
 }
 
 func textPart(s str) *dict {
@@ -103,8 +130,14 @@ func onlyText(parts []Value) bool {
 	return true
 }
 
+// partFields are the fields of parts that have a meaning; text parts keep all others.
+var partFields = []string{
+	"audio_embeds", "audio_url", "closed", "data", "file", "image_embeds", "image_pil", "image_url", "input_audio", "name",
+	"prompt_cache_breakpoint", "refusal", "text", "thinking", "type", "uuid", "video_embeds", "video_url",
+}
+
 // contentPart is a part as templates see it; nil for one without text, which is skipped.
-func contentPart(at string, v Value) Value {
+func contentPart(at string, role str, v Value) Value {
 	if s, ok := v.(str); ok {
 		return textPart(s)
 	}
@@ -121,7 +154,16 @@ func contentPart(at string, v Value) Value {
 		}
 		switch s := orNone(part.getStr(key)).(type) {
 		case str:
-			return textPart(s)
+			if role == "system" && kind == "text" {
+				rest, ok := withoutBilling(s)
+				if !ok {
+					return nil
+				}
+				s = rest
+			}
+			made := textPart(s)
+			keepOthers(made, part, partFields...)
+			return made
 		case noneType:
 			if kind == "text" || kind == "refusal" {
 				return nil
@@ -166,6 +208,9 @@ func setToolCalls(out *dict, at string, v Value) {
 		if _, ok := fn.getStr("name").(str); !ok {
 			invalid(at+".function.name", "must be a string")
 		}
+		if kind := call.getStr("type"); kind != nil && kind != str("function") {
+			invalid(at+".type", "must be function")
+		}
 		function := &dict{}
 		function.setStr("arguments", toolArguments(at+".function.arguments", fn.getStr("arguments")))
 		function.setStr("name", fn.getStr("name"))
@@ -173,25 +218,33 @@ func setToolCalls(out *dict, at string, v Value) {
 		setKnown(c, call, "id")
 		c.setStr("function", function)
 		setKnown(c, call, "type")
+		keepOthers(c, call, "id", "function", "type")
 		kept.items = append(kept.items, c)
 	}
 	out.setStr("tool_calls", kept)
 }
 
-// toolArguments is what the arguments' JSON text says; an empty object if it is not JSON.
-func toolArguments(at string, v Value) Value {
-	switch a := orNone(v).(type) {
-	case str:
-		args, err := FromJSON([]byte(a))
-		if e, ok := err.(*Error); ok {
-			if e.Kind != kindJSON {
-				panic(&InvalidError{Param: at, Err: err})
-			}
-			return &dict{}
+// keepOthers copies the items that are none of those.
+func keepOthers(dst, src *dict, those ...string) {
+	for i, key := range src.keys {
+		if name := mustText(key); !slices.Contains(those, name) {
+			dst.setStr(name, src.vals[i])
 		}
+	}
+}
+
+// toolArguments is the object that the arguments' JSON text says; an empty one if it
+// says none.
+func toolArguments(at string, v Value) Value {
+	if s, ok := v.(str); ok {
+		args, err := FromJSON([]byte(s))
+		if e, ok := err.(*Error); ok && e.Kind != kindJSON {
+			panic(&InvalidError{Param: at, Err: err})
+		}
+		v = args
+	}
+	if args, ok := v.(*dict); ok {
 		return args
-	case *dict, *list:
-		return a
 	}
 	return &dict{}
 }

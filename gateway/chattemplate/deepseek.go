@@ -55,25 +55,13 @@ func dsConversation(c Chat, parts bool) []dsMessage {
 		m.reasoning, _ = textField(path, d, "reasoning")
 		m.task, _ = textField(path, d, "task")
 		m.tools = arrayField(path, d, "tools")
-		for j, call := range arrayField(path, d, "tool_calls") {
-			m.calls = append(m.calls, dsCallOf(nth(path+".tool_calls", j), call.(*dict)))
+		for _, call := range arrayField(path, d, "tool_calls") {
+			fn := call.(*dict).getStr("function").(*dict)
+			m.calls = append(m.calls, dsCall{call.(*dict).getStr("id"), mustText(fn.getStr("name")), fn.getStr("arguments").(*dict)})
 		}
 		out[i] = m
 	}
 	return out
-}
-
-func dsCallOf(path string, call *dict) dsCall {
-	fn := call.getStr("function").(*dict)
-	args := fn.getStr("arguments")
-	if s, ok := args.(str); ok { // JSON in JSON
-		args, _ = parsed(string(s))
-	}
-	arguments, ok := args.(*dict)
-	if !ok {
-		invalid(path+".function.arguments", "must be an object")
-	}
-	return dsCall{call.getStr("id"), mustText(fn.getStr("name")), arguments}
 }
 
 // dsTools are the tools of the request as the encoders show them: a line each.

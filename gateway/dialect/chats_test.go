@@ -72,7 +72,8 @@ func (g *chatGen) text() string {
 	case 0:
 		return ""
 	case 1:
-		return pick(g, `{"b":1,"a":[1,2.50,"é"]}`, `{"x": 1e5}`, `[]`, `{"n":null,"t":true}`, `"s"`, `7`, `{broken`, "  ", `12345678901234567890`, "text ")
+		return pick(g, `{"b":1,"a":[1,2.50,"é"]}`, `{"x": 1e5}`, `[]`, `{"n":null,"t":true}`, `"s"`, `7`, `{broken`, "  ", `12345678901234567890`, "text ",
+			"x-anthropic-billing-header: cch=1;", "x-anthropic-billing-header: cch=2;\nYou help.")
 	}
 	s := ""
 	for range 1 + g.IntN(8) {

@@ -202,7 +202,9 @@ def prepared(messages, parts):
             content = []
         elif isinstance(content, str):
             content = [{"type": "text", "text": content}]
-        texts = "\n".join(part["text"] for part in content)
+        if m["role"] == "system":
+            content = without_billing(content)
+        texts = "\n".join(part["text"] for part in content if part["text"] or parts)
         made = {"role": m["role"], "content": content if parts and m["role"] != "tool" else texts}
         if m["role"] == "assistant":
             calls = copy.deepcopy(m.get("tool_calls") or [])
@@ -212,7 +214,7 @@ def prepared(messages, parts):
                     arguments = json.loads(arguments)
                 except ValueError:
                     arguments = {}
-                call["function"]["arguments"] = arguments
+                call["function"]["arguments"] = arguments if isinstance(arguments, dict) else {}
             if calls:
                 made["tool_calls"] = calls
             if m.get("reasoning") is not None:
@@ -224,6 +226,19 @@ def prepared(messages, parts):
         if isinstance(m.get("task"), str):
             made["task"] = m["task"]
         out.append(made)
+    return out
+
+
+def without_billing(content):
+    """Takes away the line that Claude Code puts before its system prompt."""
+    out = []
+    for part in content:
+        text = part["text"]
+        if text.startswith("x-anthropic-billing-header"):
+            text = text.partition("\n")[2]
+            if not text:
+                continue
+        out.append({**part, "text": text})
     return out
 
 
