@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +25,6 @@ type vllmFleet struct {
 	in      io.Writer
 	answers *bufio.Scanner
 	logs    string
-	engines map[string]*vllmEngine
 }
 
 // vllmEngine is one `vllm serve`.
@@ -31,6 +32,7 @@ type vllmEngine struct {
 	name, model, folder   string
 	port, events, replays int
 	args                  []string
+	ranks                 int // data-parallel; fewer than two: none
 }
 
 func (e *vllmEngine) url() string { return fmt.Sprintf("http://127.0.0.1:%d", e.port) }
@@ -49,7 +51,7 @@ func vllmModel(t *testing.T, variable string) string {
 func startVLLM(t *testing.T) *vllmFleet {
 	t.Helper()
 	venv := vllmModel(t, "KVASIR_VLLM")
-	f := &vllmFleet{t: t, logs: t.TempDir(), engines: map[string]*vllmEngine{}}
+	f := &vllmFleet{t: t, logs: t.TempDir()}
 	f.cmd = exec.Command(filepath.Join(venv, "bin", "python"), "vllm/engines.py")
 	in, err := f.cmd.StdinPipe()
 	if err != nil {
@@ -109,7 +111,7 @@ func (f *vllmFleet) tell(command map[string]any) {
 	f.expect("ok")
 }
 
-// engine starts a stock engine of a model's folder, with events on.
+// engine describes a stock engine of a model's folder, with events on.
 func (f *vllmFleet) engine(name, model, folder string, blocks int, args ...string) *vllmEngine {
 	f.t.Helper()
 	e := &vllmEngine{name: name, model: model, folder: folder, port: freePort(f.t), events: freePort(f.t), replays: freePort(f.t)}
@@ -119,15 +121,29 @@ func (f *vllmFleet) engine(name, model, folder string, blocks int, args ...strin
 		"--max-model-len", "1024", "--max-num-seqs", "8", "--max-num-batched-tokens", "1024", "--enable-prompt-tokens-details",
 		"--kv-events-config", fmt.Sprintf(`{"enable_kv_cache_events":true,"endpoint":"tcp://*:%d","replay_endpoint":"tcp://*:%d","topic":"kv@%s"}`, e.events, e.replays, name),
 	}, args...)
-	f.engines[name] = e
-	f.run(e)
 	return e
+}
+
+// up starts engines side by side and waits for them.
+func (f *vllmFleet) up(engines ...*vllmEngine) {
+	f.t.Helper()
+	for _, e := range engines {
+		f.run(e)
+	}
+	for _, e := range engines {
+		f.await(e)
+	}
 }
 
 // run starts an engine, or starts it again.
 func (f *vllmFleet) run(e *vllmEngine) {
 	f.t.Helper()
-	f.tell(map[string]any{"start": e.name, "args": e.args, "log": filepath.Join(f.logs, e.name+".log")})
+	command := map[string]any{"start": e.name, "args": e.args, "log": filepath.Join(f.logs, e.name+".log")}
+	if e.ranks > 1 { // processes that vLLM's coordinator starts, and that cannot be forked
+		command["fork"], command["env"] = false, map[string]string{"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+		command["args"] = append(slices.Clone(e.args), "--data-parallel-size", fmt.Sprint(e.ranks))
+	}
+	f.tell(command)
 }
 
 func (f *vllmFleet) kill(e *vllmEngine) { f.tell(map[string]any{"kill": e.name}) }
@@ -163,13 +179,21 @@ func (e *vllmEngine) complete(body map[string]any) (vllmAnswer, error) {
 	return askVLLM(e.url()+"/v1/completions", body)
 }
 
-// askVLLM posts a request that is no stream.
-func askVLLM(url string, body map[string]any) (vllmAnswer, error) {
+// askVLLM posts a request that is no stream, with headers as name and value.
+func askVLLM(url string, body map[string]any, headers ...string) (vllmAnswer, error) {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return vllmAnswer{}, err
 	}
-	r, err := http.Post(url, "application/json", strings.NewReader(string(b)))
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(b))
+	if err != nil {
+		return vllmAnswer{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	r, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return vllmAnswer{}, err
 	}

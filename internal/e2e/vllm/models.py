@@ -2,11 +2,14 @@
 
     models.py smollm2 FILE.gguf OUT        SmolLM2 as a Hugging Face folder
     models.py tiny TOKENIZER.json[.gz] OUT a small Qwen3 with random weights
+    models.py hybrid FOLDER OUT            a small Gemma 3 without weights, with a
+                                           folder's tokenizer and template
 """
 
 import gzip
 import json
 import os
+import shutil
 import sys
 
 import torch
@@ -156,6 +159,32 @@ def tiny(tokenizer, out):
     write(out, config, weights)
 
 
+def hybrid(folder, out):
+    """Three layers that see a window of 64 tokens and one that sees everything:
+    vLLM keeps their KV in groups. Its own dummy weights do."""
+    os.makedirs(out)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(f"{folder}/{name}", out)
+    tiny = json.load(open(f"{folder}/config.json"))
+    config = {k: tiny[k] for k in ("vocab_size", "eos_token_id", "pad_token_id", "torch_dtype", "head_dim", "hidden_size", "intermediate_size", "rms_norm_eps")} | {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 32768,
+        "query_pre_attn_scalar": 64,
+        "rope_theta": 1000000,
+        "rope_local_base_freq": 10000,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        "tie_word_embeddings": True,
+    }
+    with open(f"{out}/config.json", "w") as f:
+        json.dump(config, f, indent=1)
+
+
 def write(out, config, weights):
     with open(f"{out}/config.json", "w") as f:
         json.dump(config, f, indent=1)
@@ -164,4 +193,4 @@ def write(out, config, weights):
     save_file(weights, f"{out}/model.safetensors", metadata={"format": "pt"})
 
 
-{"smollm2": smollm2, "tiny": tiny}[sys.argv[1]](sys.argv[2], sys.argv[3])
+{"smollm2": smollm2, "tiny": tiny, "hybrid": hybrid}[sys.argv[1]](sys.argv[2], sys.argv[3])

@@ -31,17 +31,39 @@ def show(name, answer):
     print(json.dumps({name: plain(answer)}, ensure_ascii=False))
 
 
+def joined(chunks):
+    """A stream as one chunk: vLLM sends as many tokens in one as it has by then,
+    so that where it cuts is a matter of time."""
+    whole = None
+    for chunk in chunks:
+        whole = merge(None, whole, chunk.model_dump())
+    return whole
+
+
+def merge(key, a, b):
+    if a is None or b is None:
+        return b if a is None else a
+    if isinstance(a, dict):
+        return {k: merge(k, a.get(k), b.get(k)) for k in {**a, **b}}
+    if isinstance(a, list):
+        if not all(isinstance(e, dict) and "index" in e for e in a + b):
+            return a + b
+        old, new = {e["index"]: e for e in a}, {e["index"]: e for e in b}
+        return [merge(None, old.get(i), new.get(i)) for i in sorted({**old, **new})]
+    return a + b if key in ("content", "text", "arguments", "reasoning") else b
+
+
 def chat(name, **args):
     args = {"model": model, "messages": user, "max_tokens": 24, "temperature": 0, **args}
     show(name, client.chat.completions.create(**args).model_dump())
     stream = client.chat.completions.create(**args, stream=True, stream_options={"include_usage": True})
-    show(name + ", streamed", [c.model_dump() for c in stream])
+    show(name + ", streamed", joined(stream))
 
 
 def completion(name, **args):
     args = {"model": model, "prompt": "One two three", "max_tokens": 12, "temperature": 0, **args}
     show(name, client.completions.create(**args).model_dump())
-    show(name + ", streamed", [c.model_dump() for c in client.completions.create(**args, stream=True)])
+    show(name + ", streamed", joined(client.completions.create(**args, stream=True)))
 
 
 def error(name, **args):
@@ -56,7 +78,7 @@ def error(name, **args):
 chat("chat")
 chat("logprobs", logprobs=True, top_logprobs=3)
 chat("stop", stop=["river"])
-chat("two choices", n=2)
+chat("two choices", n=2, temperature=0.5, seed=3)
 chat("tools", tools=tools)
 chat("a named tool", tools=tools, tool_choice={"type": "function", "function": {"name": "weather"}}, max_tokens=40)
 chat("JSON", response_format={"type": "json_object"})
