@@ -40,9 +40,18 @@ func TestMessagesArePreparedAsVLLMDoes(t *testing.T) {
 		`{"type":"thinking","thinking":"e"},{"type":"text","text":null}],"role":"user"}]`
 	f(showMessages, parts, `{"role": "user", "content": "a\nb\nc\nd\ne"}`+"\n")
 	f(showParts, `[{"role":"user","content":[{"type":"text","text":"a","x":1},"b"]}]`,
-		`{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}`+"\n")
+		`{"role": "user", "content": [{"type": "text", "text": "a", "x": 1}, {"type": "text", "text": "b"}]}`+"\n")
+	f(showMessages, `[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":""}]}]`, `{"role": "user", "content": "a"}`+"\n")
 	f(showMessages, `[{"role":"assistant","content":null}]`, `{"role": "assistant", "content": ""}`+"\n")
 	f(showParts, `[{"role":"assistant"}]`, `{"role": "assistant", "content": []}`+"\n")
+
+	// The line that Claude Code puts before its system prompt goes, there alone.
+	billing := `x-anthropic-billing-header: cch=1;`
+	f(showMessages, `[{"role":"system","content":"`+billing+`\nYou are"}]`, `{"role": "system", "content": "You are"}`+"\n")
+	f(showParts, `[{"role":"system","content":[{"type":"text","text":"`+billing+`"},{"type":"text","text":"b"}]}]`,
+		`{"role": "system", "content": [{"type": "text", "text": "b"}]}`+"\n")
+	f(showMessages, `[{"role":"system","content":"`+billing+`"},{"role":"user","content":"`+billing+`"}]`,
+		`{"role": "system", "content": ""}`+"\n"+`{"role": "user", "content": "`+billing+`"}`+"\n")
 
 	// Tool results are a string in either form, unless they hold more than text.
 	result := `[{"role":"tool","tool_call_id":"c1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]`
@@ -56,13 +65,11 @@ func TestMessagesArePreparedAsVLLMDoes(t *testing.T) {
 	f(showMessages, `[{"role":"assistant","tool_calls":[{"type":"function","index":0,"id":"c1",`+
 		`"function":{"name":"f","arguments":"{\"z\":1.0,\"a\":[null]}"}}]}]`,
 		`{"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": `+
-			`{"arguments": {"z": 1.0, "a": [null]}, "name": "f"}, "type": "function"}]}`+"\n")
-	for _, arguments := range []string{`""`, `" "`, `"nonsense"`, `null`, `"{"`, `3`} {
+			`{"arguments": {"z": 1.0, "a": [null]}, "name": "f"}, "type": "function", "index": 0}]}`+"\n")
+	for _, arguments := range []string{`""`, `" "`, `"nonsense"`, `null`, `"{"`, `3`, `"[1]"`, `"5"`, `[1]`} {
 		f("{{ messages[0].tool_calls[0].function.arguments }}",
 			`[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":`+arguments+`}}]}]`, "{}")
 	}
-	f("{{ messages[0].tool_calls[0].function.arguments }}",
-		`[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"[1, \"x\"]"}}]}]`, "[1, 'x']")
 	f(showMessages, `[{"role":"assistant","content":"x","tool_calls":[]}]`, `{"role": "assistant", "content": "x"}`+"\n")
 	f(showMessages, `[{"role":"user","content":"x","tool_calls":[{}]}]`, `{"role": "user", "content": "x"}`+"\n")
 
