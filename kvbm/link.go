@@ -164,10 +164,18 @@ func (l *link) next(jobs []*job) []*job {
 		l.running[it.Priority()]++
 		jobs = append(jobs, it.Value)
 	}
-	if len(jobs) > 0 && l.opposite != nil {
-		l.opposite.ready.Broadcast()
+	if len(jobs) > 0 {
+		l.yield()
 	}
 	return jobs
+}
+
+// yield tells the offloads of the opposite direction, if any wait, that it may be
+// their turn.
+func (l *link) yield() {
+	if o := l.opposite; o != nil && o.queue.Len() > 0 {
+		o.ready.Broadcast()
+	}
 }
 
 // mayStart holds offloads back for demand loads of the same store: none begins
@@ -202,9 +210,7 @@ func (l *link) settle(j *job, how outcome) {
 	if j.running {
 		j.running = false
 		l.running[j.Priority()]--
-		if l.opposite != nil {
-			l.opposite.ready.Broadcast()
-		}
+		l.yield()
 	}
 	l.count(how)
 	if l.pending[j.block.Hash] == j {

@@ -13,11 +13,14 @@ import (
 // hostSlot gets a cpu slot for a load. It waits for one while offloads and
 // other loads pass through.
 func (m *Manager) hostSlot(l *link, f *flight) (s policy.Slot, how outcome) {
-	l.stuck++
-	l.opposite.ready.Broadcast()
-	there := m.waitForRoom(loadPatience, func() bool { return m.cpu.table.Available() > 0 || f.forsaken() })
-	l.stuck--
-	if !there {
+	room := func() bool { return m.cpu.table.Available() > 0 || f.forsaken() }
+	if !room() {
+		l.stuck++
+		l.yield()
+		m.waitForRoom(loadPatience, room)
+		l.stuck--
+	}
+	if !room() {
 		return 0, missed
 	}
 	if f.forsaken() {
