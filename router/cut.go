@@ -67,7 +67,7 @@ func bestCut(q *query, c *Candidate) cutPlan {
 // Alternatives are the candidate's TTFTs if it computed the whole prompt, and if
 // it restored all that it holds: what its best cut is the best of.
 func (c *Candidate) Alternatives(r *Request) (nothingMS, everythingMS float64) {
-	q := newQuery(r)
+	q := newQuery(r, nil)
 	var blocks TierBlocks
 	held := min(held(c.Spans), q.maxCut)
 	c.sources(&blocks, &q, held)

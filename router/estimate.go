@@ -19,7 +19,7 @@ type Estimate struct {
 	TransferMS float64 `json:"transfer_ms,omitempty"`
 	// TTFTMS is QueueMS + RestoreMS + AdapterMS + PrefillMS + TransferMS.
 	TTFTMS float64 `json:"ttft_ms"`
-	// HarmMS is the delay that this request adds to others.
+	// HarmMS is what the choice costs beyond that: see harm and strain.
 	HarmMS float64 `json:"harm_ms"`
 	// ScoreMS is TTFTMS + HarmMS.
 	ScoreMS       float64 `json:"score_ms"`
@@ -37,19 +37,23 @@ type Estimate struct {
 	Split *Split `json:"split,omitempty"`
 }
 
-// lowKVShare is the share of free KV below which a new request is expected to
-// push others out.
-const lowKVShare = 0.1
-
 // query is a request with what every estimate needs of it, worked out once.
 type query struct {
 	Request
 	blocks, maxCut int
 	tokens, pairs  float64 // of the whole prompt: what a prefill from scratch computes
+	busy           float64 // share of the candidates at which somebody waits
 }
 
-func newQuery(r *Request) query {
-	return query{Request: *r, blocks: r.blocks(), maxCut: r.maxCut(), tokens: float64(r.Tokens), pairs: attended(r.Tokens, r.Tokens)}
+func newQuery(r *Request, cs []Candidate) query {
+	busy := 0
+	for i := range cs {
+		if cs[i].Load.Waiting > 0 {
+			busy++
+		}
+	}
+	return query{Request: *r, blocks: r.blocks(), maxCut: r.maxCut(), tokens: float64(r.Tokens), pairs: attended(r.Tokens, r.Tokens),
+		busy: float64(busy) / float64(max(1, len(cs)))}
 }
 
 // scratchMS is the time of a prefill of the whole prompt.
@@ -70,12 +74,14 @@ func estimate(e *Estimate, q *query, c *Candidate) {
 	e.RecomputeBlocks = q.blocks - plan.cut
 	e.CachedTokens = plan.cut * q.BlockSize
 	e.ComputeTokens = q.Tokens - e.CachedTokens
-	e.HarmMS = harm(&q.Request, c, e.PrefillMS)
+	e.HarmMS = harm(q, c, e.PrefillMS)
 	e.AdapterMS, e.TransferMS, e.Split = 0, 0, nil
 	if c.Adapter != AdapterReady {
 		e.adapter(c)
 	}
 	e.sum()
+	e.HarmMS += strain(&c.Rates, e.TTFTMS)
+	e.ScoreMS = e.TTFTMS + e.HarmMS
 }
 
 // adapter adds what it costs that the request's adapter is not loaded. One that
@@ -91,16 +97,4 @@ func (e *Estimate) adapter(c *Candidate) {
 func (e *Estimate) sum() {
 	e.TTFTMS = e.QueueMS + e.RestoreMS + e.AdapterMS + e.PrefillMS + e.TransferMS
 	e.ScoreMS = e.TTFTMS + e.HarmMS
-}
-
-// harm is the delay that a prefill of prefillMS adds to the requests that share
-// the worker: each of them waits that long for it. When KV runs out somebody is
-// preempted and must be computed again; we do not know who, so the penalty
-// grows to the cost of this prompt from scratch.
-func harm(r *Request, c *Candidate, prefillMS float64) float64 {
-	ms := float64(c.Load.Running+c.Load.Waiting) * prefillMS
-	if free := c.Load.FreeKVShare; free >= 0 && free < lowKVShare {
-		ms += (1 - free/lowKVShare) * c.Rates.PrefillMS(r.Tokens, r.Tokens)
-	}
-	return ms
 }

@@ -82,7 +82,7 @@ func TestBestCut(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 1))
 	for range 5000 {
 		r, c := randomRequest(rng), randomCandidate(rng, 0)
-		q := newQuery(&r)
+		q := newQuery(&r, nil)
 		got := bestCut(&q, &c)
 		gotMS := max(c.Load.QueuedPrefillMS, got.restoreMS) + got.prefillMS
 		for k := 0; k <= min(r.maxCut(), held(c.Spans)); k++ {
@@ -231,7 +231,7 @@ func TestNoCandidates(t *testing.T) {
 func TestWhatIsThereIsReusedWhateverTheRatesSay(t *testing.T) {
 	c := Candidate{Worker: "a", Rates: Rates{PrefillBaseMS: 15}, Load: Load{FreeKVShare: 1}, Spans: []kv.Span{{Blocks: 5, Tiers: kv.Tiers(kv.GPU)}}}
 	var e Estimate
-	q := newQuery(&Request{ID: "r", Tokens: 100, BlockSize: 10})
+	q := newQuery(&Request{ID: "r", Tokens: 100, BlockSize: 10}, nil)
 	estimate(&e, &q, &c)
 	if e.Cut != 5 || e.CachedTokens != 50 {
 		t.Errorf("cut %d, %d tokens cached; want 5 and 50", e.Cut, e.CachedTokens)

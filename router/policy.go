@@ -94,7 +94,7 @@ func (p *policy) DecideInto(d *Decision, r *Request, cs []Candidate) {
 	if len(cs) == 0 {
 		return
 	}
-	q := newQuery(r)
+	q := newQuery(r, cs)
 	roles := kv.Aggregated
 	for i := range cs {
 		estimate(&d.Estimates[i], &q, &cs[i])

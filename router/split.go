@@ -43,7 +43,7 @@ func split(into *Estimate, s *Split, q *query, c *Candidate, first *Estimate, le
 	into.TransferMS = c.transferMS(q)
 	s.WaitMS = max(0, c.Load.QueuedPrefillMS-first.TTFTMS-into.TransferMS)
 	s.StepMS = c.Rates.PrefillMS(1, q.Tokens)
-	s.HarmMS = harm(&q.Request, c, s.StepMS)
+	s.HarmMS = harm(q, c, s.StepMS)
 	into.QueueMS += s.WaitMS
 	into.PrefillMS += s.StepMS
 	into.HarmMS += s.HarmMS
@@ -145,7 +145,7 @@ func (f *firstLegs) best(x float64) int {
 // decideSplit adds a split for every decode worker and chooses among those and
 // the workers that serve the request alone.
 func (p *policy) decideSplit(d *Decision, r *Request, cs []Candidate) {
-	whole := newQuery(r)
+	whole := newQuery(r, cs)
 	q := &whole
 	leg := p.firstLeg(d, q, cs)
 	n := len(cs)

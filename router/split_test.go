@@ -40,7 +40,7 @@ func TestSplitsAgainstAllPairs(t *testing.T) {
 		p, _ := NewPolicy("predicted", rng.Uint64())
 		d := p.Decide(r, cs)
 		best := math.Inf(1)
-		q := newQuery(&r)
+		q := newQuery(&r, cs)
 		for i := range cs {
 			if cs[i].Role != kv.Prefill {
 				best = min(best, d.Estimates[i].ScoreMS)
@@ -82,7 +82,7 @@ func pairScore(q *query, c *Candidate, first *Estimate) float64 {
 	h := c.Rates.Handoff
 	transfer := h.LatencyMS + (float64(h.QueuedBytes)+float64(max(0, q.blocks-held)*c.Rates.BlockBytes))/h.BytesPerMS
 	step := c.Rates.PrefillMS(1, q.Tokens)
-	return max(first.TTFTMS+transfer, c.Load.QueuedPrefillMS) + step + first.HarmMS + harm(&q.Request, c, step)
+	return max(first.TTFTMS+transfer, c.Load.QueuedPrefillMS) + step + first.HarmMS + harm(q, c, step)
 }
 
 // TestSplitsAddUp under every policy, and what is printed of them can be read
