@@ -16,6 +16,9 @@ const conversation = "../../../shared/data/traces/conversation_trace.jsonl.gz"
 // readTrace is the blocks of each request of a trace, in the order of arrival.
 func readTrace(t *testing.T, path string) (requests [][]kv.Block) {
 	t.Helper()
+	if raceDetector {
+		t.Skip("a trace in one goroutine has no races, and takes long to say so")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		t.Skipf("no shared test data: %v", err)
