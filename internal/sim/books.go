@@ -113,7 +113,7 @@ func (b *books) result(f *fleet) *Result {
 		r.HitRate += float64(c) / tokens
 	}
 	r.LoadMaxOverMean = maxOverMean(f.engines, func(e *engine) float64 { return float64(e.routed) })
-	r.BusyMaxOverMean = maxOverMean(f.engines, func(e *engine) float64 { return float64(e.busyTime) })
+	r.WorkMaxOverMean = maxOverMean(f.engines, func(e *engine) float64 { return e.workMS })
 	for _, e := range f.engines {
 		r.Preemptions += e.preempts
 		r.BusyShare += float64(e.busyTime) / float64(b.last) / float64(len(f.engines))

@@ -42,6 +42,7 @@ type engine struct {
 
 	reported router.Report
 	busyTime instant
+	workMS   float64 // of prompts
 	routed   int
 	preempts int
 }
@@ -127,6 +128,7 @@ func (e *engine) begin(now instant) {
 	at := now
 	if e.plain = len(e.chunks) == 0; !e.plain {
 		at += e.stepTime(e.kvTokens, e.chunkInfo)
+		e.workMS += (at - now).ms()
 	} else {
 		kvTokens := e.kvTokens
 		at += e.stepTime(kvTokens, nil)

@@ -14,10 +14,17 @@ type gateway struct {
 	loads       *router.Loads
 	calibration *router.Calibration
 
+	seats      []seat // by the engine's number
 	matches    prefixindex.Matches
 	hashes     []kv.Hash
 	candidates []router.Candidate
 	decision   router.Decision
+}
+
+// seat is what the gateway knows of one worker.
+type seat struct {
+	account *router.Account
+	speeds  *router.Speeds
 }
 
 func newGateway(f *fleet) (*gateway, error) {
@@ -28,7 +35,9 @@ func newGateway(f *fleet) (*gateway, error) {
 	}
 	g := &gateway{fleet: f, policy: p, ledger: router.NewLedger(), loads: router.NewLoads(), calibration: router.NewCalibration(f.o.Rates)}
 	for _, e := range f.engines {
-		g.calibration.SetBlockBytes(e.id, f.o.Timing.TokenBytes()*f.blockSize)
+		s := seat{g.ledger.Account(e.id), g.calibration.Worker(e.id)}
+		s.speeds.SetBlockBytes(f.o.Timing.TokenBytes() * f.blockSize)
+		g.seats = append(g.seats, s)
 	}
 	return g, nil
 }
@@ -48,6 +57,7 @@ func (g *gateway) place(r *request, now instant) *engine {
 	e := f.there[d.Chosen]
 	estimate := &d.Estimates[d.Chosen]
 	g.ledger.Add(r.id, e.id, *estimate, q.Now)
+	g.seats[e.number].account.Plan(estimate, &g.candidates[d.Chosen].Rates, q.Now)
 	g.loads.Note(e.id, g.ledger, q.Now)
 	stop()
 	if f.o.Decided != nil {
@@ -68,13 +78,15 @@ func (g *gateway) index(q *router.Request, now instant) {
 		c := &g.candidates[i]
 		c.Worker = e.id
 		c.Spans = g.matches.Spans(e.id)
+		seat := &g.seats[e.number]
 		if e.tiers != nil {
 			for t, l := range e.tiers.ways(now) {
-				g.calibration.SetLink(e.id, kv.Tier(t), l)
+				seat.speeds.SetLink(kv.Tier(t), l)
 			}
 		}
-		c.Rates = g.calibration.Rates(e.id)
-		c.Load = g.loads.Of(e.id, e.report(now), &c.Rates, g.ledger, q.Now)
+		c.Rates = *seat.speeds.Rates()
+		seat.account.Queue(&c.Rates, q.Now)
+		c.Load = g.loads.Merge(e.id, seat.account.Load(q.Now), e.report(now), &c.Rates, q.Now)
 	}
 }
 

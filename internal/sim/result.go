@@ -18,9 +18,9 @@ type Result struct {
 	TPOTP99MS  float64 `json:"tpot_p99_ms"`
 
 	// LoadMaxOverMean is the most requests that a worker got over their mean;
-	// BusyMaxOverMean is the same of the time that workers computed.
+	// WorkMaxOverMean is the same of the time that their prompts took to compute.
 	LoadMaxOverMean float64 `json:"load_max_over_mean"`
-	BusyMaxOverMean float64 `json:"busy_max_over_mean"`
+	WorkMaxOverMean float64 `json:"work_max_over_mean"`
 	BusyShare       float64 `json:"busy_share"` // of the workers' time
 	Preemptions     int     `json:"preemptions"`
 
