@@ -119,7 +119,7 @@ func (t *translator) apply(out []kv.Event, e *Event) []kv.Event {
 // full window.
 func (t *translator) storeWindow(out []kv.Event, e *Event, p place) []kv.Event {
 	t.stats.WindowEvents++
-	if p.tier != kv.GPU || e.BlockSize == 0 {
+	if p.tier != kv.GPU || e.BlockSize == 0 || len(e.Hashes) == 0 {
 		return out // below the gpu nothing is known of what resuming takes
 	}
 	p.tier = kv.Resume
