@@ -1,0 +1,224 @@
+package peer
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// What a block can end with besides success and connection errors.
+var (
+	ErrMiss    = errors.New("peer tier: the peer does not have the block")
+	ErrCorrupt = errors.New("peer tier: the block is not what the peer says")
+)
+
+// staleAfter is how long a connection may lie idle, less than a server's limit.
+const staleAfter = time.Minute
+
+// Client pulls from one peer, over as many connections as there are calls at a
+// time. It connects when it has to. Its methods are safe for concurrent use.
+type Client struct {
+	address string
+	o       Options
+
+	mu     sync.Mutex
+	idle   []*link // latest used last
+	closed bool
+}
+
+// NewClient is a client of the peer at an address, host:port.
+func NewClient(address string, o Options) *Client {
+	return &Client{address: address, o: o.withDefaults()}
+}
+
+// Close closes idle connections; those in use close when their calls end.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, l := range c.idle {
+		l.conn.Close()
+	}
+	c.idle = nil
+	return nil
+}
+
+// Block is one block to pull: what it is and where it shall go.
+type Block struct {
+	Hash kv.Hash
+	Dst  []byte
+}
+
+// Fetch pulls blocks and calls landed for each in order, with nil, ErrMiss or
+// ErrCorrupt; only with nil are the bytes of Dst good. An error means that the
+// blocks not landed so far will not. The end of ctx ends the call.
+func (c *Client) Fetch(ctx context.Context, blocks []Block, landed func(i int, err error)) error {
+	for len(blocks) > MaxRequest {
+		if err := c.Fetch(ctx, blocks[:MaxRequest], landed); err != nil {
+			return err
+		}
+		rest := landed
+		blocks, landed = blocks[MaxRequest:], func(i int, err error) { rest(i+MaxRequest, err) }
+	}
+	if len(blocks) == 0 {
+		return nil
+	}
+	l, reused, err := c.take(ctx)
+	if err != nil {
+		return c.wrap(ctx, err)
+	}
+	n, err := l.fetch(ctx, blocks, landed)
+	if err != nil && n == 0 && reused && ctx.Err() == nil && closedMeanwhile(err) {
+		l.conn.Close()
+		if l, err = c.connect(ctx); err != nil {
+			return c.wrap(ctx, err)
+		}
+		_, err = l.fetch(ctx, blocks, landed)
+	}
+	if err != nil {
+		l.conn.Close()
+		return c.wrap(ctx, err)
+	}
+	c.give(l)
+	return nil
+}
+
+// closedMeanwhile reports whether the peer closed an idle connection, which
+// says nothing about the peer as it is now.
+func closedMeanwhile(err error) bool {
+	e := net.Error(nil)
+	return !errors.Is(err, errGarbled) && (!errors.As(err, &e) || !e.Timeout())
+}
+
+func (c *Client) wrap(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fmt.Errorf("peer tier: %s: %w", c.address, err)
+}
+
+// take is an idle connection or a new one.
+func (c *Client) take(ctx context.Context) (l *link, reused bool, err error) {
+	c.mu.Lock()
+	for n := len(c.idle); n > 0; n = len(c.idle) {
+		l, c.idle = c.idle[n-1], c.idle[:n-1]
+		if time.Since(l.used) < staleAfter {
+			c.mu.Unlock()
+			return l, true, nil
+		}
+		l.conn.Close() // as are all before it
+	}
+	c.mu.Unlock()
+	l, err = c.connect(ctx)
+	return l, false, err
+}
+
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	conn, err := dial(ctx, c.address, c.o)
+	if err != nil {
+		return nil, err
+	}
+	return &link{conn: conn, stall: c.o.Stall}, nil
+}
+
+func (c *Client) give(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		l.conn.Close()
+		return
+	}
+	l.used = time.Now()
+	c.idle = append(c.idle, l)
+}
+
+// link is one connection.
+type link struct {
+	conn  net.Conn
+	stall time.Duration
+	used  time.Time
+	buf   []byte
+	head  [frameBytes]byte
+	sum   xxh3.Hasher
+}
+
+// fetch makes one request. n blocks have landed when it returns.
+func (l *link) fetch(ctx context.Context, blocks []Block, landed func(int, error)) (n int, err error) {
+	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
+	defer func() {
+		if !stop() && err == nil {
+			err = ctx.Err() // the connection is closed, or is about to be
+		}
+	}()
+	hashes := make([]kv.Hash, len(blocks))
+	for i := range blocks {
+		hashes[i] = blocks[i].Hash
+	}
+	l.buf = encodeRequest(l.buf[:0], hashes)
+	if err := l.conn.SetWriteDeadline(time.Now().Add(l.stall)); err != nil {
+		return 0, err
+	}
+	if _, err := l.conn.Write(l.buf); err != nil {
+		return 0, err
+	}
+	for ; n < len(blocks); n++ {
+		err := l.receive(&blocks[n])
+		if err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrCorrupt) {
+			return n, err
+		}
+		landed(n, err)
+	}
+	return n, nil
+}
+
+// receive reads one frame.
+func (l *link) receive(b *Block) error {
+	if err := l.fill(l.head[:]); err != nil {
+		return err
+	}
+	f, err := parseFrame(l.head[:])
+	switch {
+	case err != nil:
+		return err
+	case f.hash != b.Hash:
+		return fmt.Errorf("%w: a frame of another block", errGarbled)
+	case f.verdict == absent:
+		return ErrMiss
+	case f.verdict != granted || f.length != uint64(len(b.Dst)):
+		return fmt.Errorf("%w: a frame of %d bytes, verdict %d", errGarbled, f.length, f.verdict)
+	}
+	l.sum.Reset()
+	for rest := b.Dst; len(rest) > 0; {
+		piece := rest[:min(len(rest), pieceBytes)]
+		rest = rest[len(piece):]
+		if err := l.fill(piece); err != nil {
+			return err
+		}
+		_, _ = l.sum.Write(piece) // never fails
+	}
+	if err := l.fill(l.head[:sumBytes]); err != nil {
+		return err
+	}
+	if binary.LittleEndian.Uint64(l.head[:]) != l.sum.Sum64() {
+		return ErrCorrupt
+	}
+	return nil
+}
+
+// fill reads all of b, with a deadline on each piece.
+func (l *link) fill(b []byte) error {
+	if err := l.conn.SetReadDeadline(time.Now().Add(l.stall)); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(l.conn, b)
+	return err
+}

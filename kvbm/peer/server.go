@@ -1,0 +1,254 @@
+package peer
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
+
+// Options are what both sides must agree on.
+type Options struct {
+	Fingerprint kv.Hash // of the layout
+	BlockBytes  int
+	// Secret is what those who may pull have in common; empty: everybody may.
+	Secret string
+	// TLS goes below the protocol; nil: plain TCP.
+	TLS *tls.Config
+	// Stall ends what makes no progress for so long; 0: 1 s.
+	Stall time.Duration
+
+	wrap func(net.Conn) net.Conn // of a client, in tests
+}
+
+const (
+	defaultStall = time.Second
+	// idleLimit ends a connection that nobody asks anything over.
+	idleLimit = 5 * time.Minute
+	// maxConns bounds the connections of a server, and with them what it lends.
+	maxConns = 64
+)
+
+func (o Options) withDefaults() Options {
+	if o.Stall == 0 {
+		o.Stall = defaultStall
+	}
+	return o
+}
+
+// Lend finds a block in this worker's memory, where it stays until release; nil
+// when it is not there, or not to be lent now.
+type Lend func(h kv.Hash) (data []byte, release func())
+
+// ServerStats count from Listen on.
+type ServerStats struct {
+	Connections int    `json:"connections"` // now
+	Blocks      uint64 `json:"blocks"`      // sent
+	Bytes       uint64 `json:"bytes"`       // sent
+	Absent      uint64 `json:"absent"`      // asked for and not here
+	Refused     uint64 `json:"refused"`     // connections: secret, layout, number or protocol
+	Broken      uint64 `json:"broken"`      // connections that ended in the middle
+}
+
+// Server lends blocks until it is closed.
+type Server struct {
+	o        Options
+	lend     Lend
+	log      *slog.Logger
+	listener net.Listener
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	closed bool
+
+	blocks, bytes, absent, refused, broken atomic.Uint64
+}
+
+// Listen serves blocks at an address, host:port.
+func Listen(address string, o Options, lend Lend, log *slog.Logger) (*Server, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("peer tier: %w", err)
+	}
+	s := &Server{o: o.withDefaults(), lend: lend, log: log, listener: l, conns: make(map[net.Conn]struct{})}
+	s.wg.Go(s.accept)
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Stats is a snapshot.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ServerStats{
+		Connections: len(s.conns), Blocks: s.blocks.Load(), Bytes: s.bytes.Load(),
+		Absent: s.absent.Load(), Refused: s.refused.Load(), Broken: s.broken.Load(),
+	}
+}
+
+// Close ends every connection. Nothing is lent when it returns.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		c.Close()
+	}
+	s.mu.Unlock()
+	err := s.listener.Close()
+	s.wg.Wait()
+	return err
+}
+
+// acceptPause keeps a failing listener (no more file descriptors) from spinning.
+const acceptPause = 50 * time.Millisecond
+
+func (s *Server) accept() {
+	for {
+		c, err := s.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.log.Warn("a peer could not connect", "err", err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		if s.o.TLS != nil {
+			c = tls.Server(c, s.o.TLS)
+		}
+		room, ok := s.admit(c)
+		if !ok {
+			c.Close()
+			return
+		}
+		s.wg.Go(func() { s.serve(c, room) })
+	}
+}
+
+// admit lists a connection; not ok when the server is closed. Without room it
+// is only told so.
+func (s *Server) admit(c net.Conn) (room, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false, false
+	}
+	s.conns[c] = struct{}{}
+	return len(s.conns) <= maxConns, true
+}
+
+func (s *Server) serve(c net.Conn, room bool) {
+	defer func() {
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+		c.Close()
+	}()
+	if err := s.greet(c, room); err != nil {
+		s.refused.Add(1)
+		s.log.Debug("a peer was refused", "peer", c.RemoteAddr(), "err", err)
+		return
+	}
+	l := lender{s: s, c: c}
+	for {
+		if err := l.answer(); err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, errIdle) {
+				s.broken.Add(1)
+				s.log.Debug("a peer's connection broke", "peer", c.RemoteAddr(), "err", err)
+			}
+			return
+		}
+	}
+}
+
+// errIdle ends a connection that nobody uses.
+var errIdle = errors.New("nobody asked for anything")
+
+// lender answers the requests of one connection.
+type lender struct {
+	s      *Server
+	c      net.Conn
+	hashes []kv.Hash
+	buf    []byte
+	head   [frameBytes]byte
+	sum    xxh3.Hasher
+	out    [2][]byte
+}
+
+func (l *lender) answer() (err error) {
+	if err := l.c.SetReadDeadline(time.Now().Add(idleLimit)); err != nil {
+		return err
+	}
+	if l.hashes, l.buf, err = readRequest(l.c, l.hashes, l.buf); err != nil {
+		if e := net.Error(nil); errors.As(err, &e) && e.Timeout() {
+			return errIdle
+		}
+		return err
+	}
+	for _, h := range l.hashes {
+		if err := l.send(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send answers for one hash.
+func (l *lender) send(h kv.Hash) error {
+	data, release := l.s.lend(h)
+	if data == nil {
+		l.s.absent.Add(1)
+		frame{verdict: absent, hash: h}.encode(l.head[:])
+		return l.write(l.head[:], nil)
+	}
+	defer release()
+	frame{verdict: granted, length: uint64(len(data)), hash: h}.encode(l.head[:])
+	l.sum.Reset()
+	before := l.head[:]
+	for rest := data; len(rest) > 0; {
+		piece := rest[:min(len(rest), pieceBytes)]
+		rest = rest[len(piece):]
+		_, _ = l.sum.Write(piece) // never fails
+		if err := l.write(before, piece); err != nil {
+			return err
+		}
+		before = nil
+	}
+	if err := l.write(binary.LittleEndian.AppendUint64(l.buf[:0], l.sum.Sum64()), nil); err != nil {
+		return err
+	}
+	l.s.blocks.Add(1)
+	l.s.bytes.Add(uint64(len(data)))
+	return nil
+}
+
+// write sends both parts, in one call where there are two.
+func (l *lender) write(a, b []byte) (err error) {
+	if err = l.c.SetWriteDeadline(time.Now().Add(l.s.o.Stall)); err != nil {
+		return err
+	}
+	switch {
+	case len(a) == 0:
+		_, err = l.c.Write(b)
+	case len(b) == 0:
+		_, err = l.c.Write(a)
+	default:
+		l.out = [2][]byte{a, b}
+		bufs := net.Buffers(l.out[:])
+		_, err = bufs.WriteTo(l.c)
+	}
+	return err
+}
