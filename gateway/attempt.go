@@ -79,9 +79,8 @@ func silenced(ctx context.Context, err error) error {
 	return err
 }
 
-// upstream is what a worker is sent: the client's own bytes, with the wish for
-// token ids where the stream may have to go on elsewhere, or the rest of a
-// stream that does.
+// upstream is what a worker is sent: the client's own bytes with what the gateway
+// adds, or the rest of a stream that goes on.
 func (x *exchange) upstream(ctx context.Context, p *placement) (path string, body []byte, err error) {
 	if x.carry != nil {
 		body, err := x.continuing(x.g.contexts.of(ctx, p.worker))
@@ -89,16 +88,9 @@ func (x *exchange) upstream(ctx context.Context, p *placement) (path string, bod
 	}
 	engine := p.worker.Info().Engine
 	x.named = x.carriable && !x.q.fields.has(fieldReturnTokenIDs) && (engine == "vllm" || engine == "embedded")
-	if !x.named {
-		return x.endpoint.path(), x.q.body, nil
-	}
-	members := bytes.TrimLeft(x.q.body, " \t\r\n")[1:]
-	body = make([]byte, 0, len(wantIDs)+len(members))
-	return x.endpoint.path(), append(append(body, wantIDs...), members...), nil
+	body, err = x.q.edited(x.named)
+	return x.endpoint.path(), body, err
 }
-
-// wantIDs begins a body that asks the engine to name the tokens it generates.
-const wantIDs = `{"return_token_ids":true,`
 
 // send dispatches the request to one worker.
 func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, error) {

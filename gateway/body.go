@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -42,4 +45,35 @@ func bodyError(err error, limit int64) error {
 
 func tooLarge(limit int64) error {
 	return fail(CodeBodyTooLarge, "", "the body is larger than the %d bytes that this gateway takes", limit)
+}
+
+// edited is the client's body with what the gateway adds in front: the wish that
+// tokens be named, and the tenant's salt in place of the client's. Without either
+// it is the client's own bytes.
+func (q *inference) edited(named bool) ([]byte, error) {
+	if !named && !q.salted {
+		return q.body, nil
+	}
+	b := make([]byte, 0, len(q.body)+96)
+	b = append(b, '{')
+	if named {
+		b = append(b, `"return_token_ids":true,`...)
+	}
+	if q.salted {
+		b = fmt.Appendf(b, `"cache_salt":%q,`, q.salt) // hexadecimal digits
+	}
+	if !q.salted || !q.fields.has(fieldCacheSalt) && !q.nulls.has(fieldCacheSalt) {
+		members := bytes.TrimLeft(q.body, " \t\r\n")[1:]
+		return append(b, members...), nil
+	}
+	err := eachField(q.body, func(key, value []byte) error {
+		if string(key) == fieldNames[fieldCacheSalt] {
+			return nil
+		}
+		name, err := json.Marshal(string(key))
+		b = append(append(append(append(b, name...), ':'), value...), ',')
+		return err
+	})
+	b[len(b)-1] = '}'
+	return b, err
 }

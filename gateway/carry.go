@@ -227,7 +227,7 @@ func (x *exchange) awaitWorker(placing error, lost time.Time) bool {
 // passedOn are the members of the client's request that mean the same in the
 // continuing one.
 var passedOn = map[string]bool{
-	"model": true, "stream": true, "stream_options": true, "cache_salt": true, "user": true, "priority": true, "vllm_xargs": true,
+	"model": true, "stream": true, "stream_options": true, "user": true, "priority": true, "vllm_xargs": true,
 	"temperature": true, "top_p": true, "top_k": true, "min_p": true, "seed": true, "stop": true, "stop_token_ids": true, "ignore_eos": true,
 	"include_stop_str_in_output": true, "skip_special_tokens": true, "spaces_between_special_tokens": true, "logit_bias": true, "bad_words": true,
 	"allowed_token_ids": true, "repetition_penalty": true, "length_penalty": true, "return_tokens_as_token_ids": true,
@@ -261,6 +261,13 @@ func (x *exchange) continuing(context int) ([]byte, error) {
 	}
 	if n, ok := q.logprobs(); ok {
 		b = fmt.Appendf(b, `,"logprobs":%d`, n)
+	}
+	if q.salt != "" {
+		salt, err := json.Marshal(q.salt)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b, `,"cache_salt":`...), salt...)
 	}
 	err := eachField(q.body, func(key, value []byte) error {
 		if passedOn[string(key)] {

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kvasir-ai/kvasir/gateway/tenants"
 	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
 	"github.com/kvasir-ai/kvasir/workers"
@@ -32,6 +33,8 @@ type Config struct {
 	// gateway improves with what it observes. nil: DefaultRates.
 	Calibration *router.Calibration
 	Limits      Limits
+	// Tenants are who may come in; nil: everybody, as nobody in particular.
+	Tenants *tenants.Directory
 	// Admin moves /metrics and /kvasir/v1/ from Handler to AdminHandler only.
 	Admin bool
 	// Records is how many decisions are kept for explain.

@@ -26,11 +26,14 @@ const (
 	CodeUnreadableBody   Code = "unreadable_body"
 	CodeBodyTooLarge     Code = "body_too_large"
 	CodeContentEncoding  Code = "unsupported_content_encoding"
+	CodeInvalidKey       Code = "invalid_api_key"
+	CodeForbidden        Code = "forbidden"
 	CodeModelNotFound    Code = "model_not_found"
 	CodeUnknownURL       Code = "unknown_url"
 	CodeMethodNotAllowed Code = "method_not_allowed"
 	CodeDecisionNotFound Code = "decision_not_found"
 	CodeNotImplemented   Code = "not_implemented"
+	CodeOverLimit        Code = "rate_limit_exceeded"
 	CodeOverloaded       Code = "overloaded"
 	CodeDraining         Code = "draining"
 	CodeNoWorker         Code = "no_worker"
@@ -69,11 +72,14 @@ var ErrorKinds = []ErrorKind{
 	{CodeUnreadableBody, 400, typeInvalidRequest, "The body ended early or came too slowly."},
 	{CodeBodyTooLarge, 413, typeInvalidRequest, "The body is larger than the gateway takes (limits.body)."},
 	{CodeContentEncoding, 415, typeInvalidRequest, "The body is compressed. Send it plain."},
+	{CodeInvalidKey, 401, typeInvalidRequest, "The Authorization header has no API key that is known here: Bearer KEY."},
+	{CodeForbidden, 403, typeInvalidRequest, "The key is known, and is not for the admin API."},
 	{CodeModelNotFound, 404, typeInvalidRequest, "No worker serves a model of this name; the message lists those served."},
 	{CodeUnknownURL, 404, typeInvalidRequest, "There is no such endpoint."},
 	{CodeMethodNotAllowed, 405, typeInvalidRequest, "The endpoint exists, but not for this method; Allow lists those it has."},
 	{CodeDecisionNotFound, 404, typeInvalidRequest, "The decision is not, or no longer, among those kept."},
 	{CodeNotImplemented, 501, typeServer, "The endpoint is planned but not served by this version."},
+	{CodeOverLimit, 429, typeRateLimit, "The tenant has used its requests or tokens a minute, or has as many requests in flight as it may. Retry after the time in Retry-After."},
 	{CodeOverloaded, 429, typeRateLimit, "As many requests are in flight as the gateway takes (limits.in_flight). Retry after the time in Retry-After."},
 	{CodeDraining, 503, typeServer, "The gateway is shutting down. Retry at another one."},
 	{CodeNoWorker, 503, typeServer, "No worker of the model is ready. Retry after the time in Retry-After."},

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kvasir-ai/kvasir/gateway/tenants"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
@@ -51,6 +52,7 @@ type exchange struct {
 	silence *time.Timer
 
 	q      *inference
+	tenant *tenants.Tenant // nil: the gateway is open
 	prompt *promptTokens
 	tried  map[kv.WorkerID]bool
 
@@ -86,14 +88,19 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		}
 		x.finish(err)
 	}()
-	if err = g.admission.enter(); err == nil {
-		defer g.admission.leave()
-		err = x.run()
+	if err = g.admission.enter(); err != nil {
+		return
 	}
+	defer g.admission.leave()
+	if err = x.enter(); err != nil {
+		return
+	}
+	defer x.leave()
+	err = x.run()
 }
 
 func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, e endpoint) *exchange {
-	x := &exchange{g: g, w: w, rc: http.NewResponseController(w), r: r, endpoint: e, began: g.c.Now(), tried: map[kv.WorkerID]bool{}}
+	x := &exchange{g: g, w: w, rc: http.NewResponseController(w), r: r, endpoint: e, began: g.c.Now(), tried: map[kv.WorkerID]bool{}, tenant: tenantOf(r)}
 	wanted := r.Header.Get(headerRequestID)
 	if !saneID(wanted) {
 		wanted = ""
@@ -125,7 +132,10 @@ func (x *exchange) run() error {
 		return err
 	}
 	x.entry.update(func(r *Record) { r.Model, r.Stream = x.q.model, x.q.stream })
-	if err := g.models.check(x.q.model); err != nil {
+	if err := g.models.check(x.q.model, x.tenant); err != nil {
+		return err
+	}
+	if err := x.claim(); err != nil {
 		return err
 	}
 	overall := time.AfterFunc(g.c.Limits.Request, func() { x.cancel(errTooLong) })

@@ -10,7 +10,7 @@ func (g *Gateway) explain(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	fs, err := findFields(body)
+	fs, _, err := findFields(body)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func (g *Gateway) explain(c *gin.Context) error {
 		return err
 	}
 	x.entry.r.Model, x.entry.r.Stream = x.q.model, x.q.stream
-	if err := g.models.check(x.q.model); err != nil {
+	if err := g.models.check(x.q.model, nil); err != nil {
 		return err
 	}
 	if err := x.readPrompt(); err != nil {

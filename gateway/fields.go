@@ -34,6 +34,8 @@ const (
 	fieldTokens
 	fieldReturnTokenStrs
 
+	fieldKVTransferParams
+
 	// What only a stream that loses its worker is asked for.
 	fieldReturnTokenIDs
 	fieldBestOf
@@ -62,6 +64,7 @@ var fieldNames = [numFields]string{
 	"cache_salt", "tools", "documents", "chat_template", "chat_template_kwargs", "reasoning_effort",
 	"add_generation_prompt", "continue_final_message", "add_special_tokens", "truncate_prompt_tokens",
 	"prompt_embeds", "tokens", "return_token_strs",
+	"kv_transfer_params",
 	"return_token_ids", "best_of", "use_beam_search", "echo", "prompt_logprobs", "logprobs", "top_logprobs",
 	"response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "tool_choice",
 	"seed", "temperature", "presence_penalty", "frequency_penalty", "min_tokens",
@@ -79,16 +82,20 @@ var fieldByName = func() map[string]field {
 // the body; nil where absent. A null counts as absent, as it does for engines.
 type fields [numFields]json.RawMessage
 
+// fieldSet is a set of fields.
+type fieldSet uint64
+
+func (s fieldSet) has(f field) bool { return s&(1<<f) != 0 }
+
 // findFields scans the body once. It refuses a field that is given twice: the
 // engine would take the last and a reader that took the first would route, and
 // later authorise, a request that is not the one that runs.
-func findFields(body []byte) (fields, error) {
-	var fs fields
+func findFields(body []byte) (fs fields, nulls fieldSet, err error) {
 	if !utf8.Valid(body) {
-		return fs, fail(CodeInvalidJSON, "", "the body is not UTF-8")
+		return fs, nulls, fail(CodeInvalidJSON, "", "the body is not UTF-8")
 	}
 	var seen [numFields]bool
-	err := eachField(body, func(key, value []byte) error {
+	err = eachField(body, func(key, value []byte) error {
 		f, ok := fieldByName[string(key)]
 		if !ok {
 			return nil
@@ -97,16 +104,18 @@ func findFields(body []byte) (fields, error) {
 			return fail(CodeDuplicateKey, fieldNames[f], "the field %q is given twice", fieldNames[f])
 		}
 		seen[f] = true
-		if string(value) != "null" {
-			fs[f] = value
+		if string(value) == "null" {
+			nulls |= 1 << f
+			return nil
 		}
+		fs[f] = value
 		return nil
 	})
 	var syntax *syntaxError
 	if errors.As(err, &syntax) {
-		return fs, fail(CodeInvalidJSON, "", "the body is not a JSON object: %s", syntax)
+		return fs, nulls, fail(CodeInvalidJSON, "", "the body is not a JSON object: %s", syntax)
 	}
-	return fs, err
+	return fs, nulls, err
 }
 
 func (fs *fields) has(f field) bool { return fs[f] != nil }

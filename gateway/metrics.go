@@ -24,6 +24,9 @@ type metrics struct {
 	mismatches     *prometheus.CounterVec
 	retries        *prometheus.CounterVec
 	migrations     *prometheus.CounterVec
+	strangers      *prometheus.CounterVec
+	tenantRequests *prometheus.CounterVec
+	tenantTokens   *prometheus.CounterVec
 	upstreamErrors *prometheus.CounterVec
 	onboardBlocks  *prometheus.CounterVec
 	onboardSeconds *prometheus.HistogramVec
@@ -62,12 +65,15 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 			"Mean time between a stream's tokens after the first; events stand for tokens where the client asked for no usage.", tpotBuckets, "model"),
 		tokens: counter("kvasir_gateway_tokens_total",
 			"Tokens by kind, prompt or completion; completion tokens of streams without usage are counted by events.", "model", "kind"),
-		cached:       counter("kvasir_gateway_cached_tokens_total", "Prompt tokens that were reused or restored instead of computed, by tier, as the agent reports or the router planned.", "model", "tier"),
-		engineCached: counter("kvasir_gateway_engine_cached_tokens_total", "Prompt tokens that engines report as cached (usage.prompt_tokens_details).", "model"),
-		untokenized:  counter("kvasir_gateway_untokenized_total", "Requests routed by load alone because their exact tokens are unknown, by reason.", "model", "reason"),
-		mismatches:   counter("kvasir_gateway_token_mismatches_total", "Requests whose prompt the engine counted differently: its tokenizer or template is not the gateway's.", "model"),
-		retries:      counter("kvasir_gateway_retries_total", "Attempts on another worker after one failed before its answer began.", "model"),
-		migrations:   counter("kvasir_gateway_migrations_total", "Streams that went on at another worker after theirs died.", "model"),
+		cached:         counter("kvasir_gateway_cached_tokens_total", "Prompt tokens that were reused or restored instead of computed, by tier, as the agent reports or the router planned.", "model", "tier"),
+		engineCached:   counter("kvasir_gateway_engine_cached_tokens_total", "Prompt tokens that engines report as cached (usage.prompt_tokens_details).", "model"),
+		untokenized:    counter("kvasir_gateway_untokenized_total", "Requests routed by load alone because their exact tokens are unknown, by reason.", "model", "reason"),
+		mismatches:     counter("kvasir_gateway_token_mismatches_total", "Requests whose prompt the engine counted differently: its tokenizer or template is not the gateway's.", "model"),
+		retries:        counter("kvasir_gateway_retries_total", "Attempts on another worker after one failed before its answer began.", "model"),
+		migrations:     counter("kvasir_gateway_migrations_total", "Streams that went on at another worker after theirs died.", "model"),
+		strangers:      counter("kvasir_gateway_strangers_total", "Requests turned away at the door, by code: no key, an unknown one, or none for the admin API.", "code"),
+		tenantRequests: counter("kvasir_gateway_tenant_requests_total", "Inference requests of each tenant, by outcome.", "tenant", "outcome"),
+		tenantTokens:   counter("kvasir_gateway_tenant_tokens_total", "Tokens charged to each tenant, by kind, prompt or completion.", "tenant", "kind"),
 		upstreamErrors: counter("kvasir_gateway_upstream_errors_total",
 			"Failures of workers: no connection, 5xx, answers broken off.", "model", "worker"),
 		onboardBlocks:  counter("kvasir_gateway_onboard_blocks_total", "Blocks of restore plans, by the tier they came from; missed ones have tier none.", "model", "tier"),
@@ -97,12 +103,18 @@ func (m *metrics) request(r *Record, x *exchange) {
 	}
 	m.requests.WithLabelValues(r.Endpoint, model, r.Outcome).Inc()
 	m.e2e.WithLabelValues(r.Endpoint, model).Observe(r.DurationMS / 1000)
+	prompt, completion := 0, x.answer.chunks
+	if r.Chosen != "" {
+		prompt = r.Tokens
+	}
+	if r.Usage != nil {
+		prompt, completion = r.Usage.PromptTokens, r.Usage.CompletionTokens
+	}
+	x.charge(r, prompt, completion)
 	if r.Chosen == "" {
 		return
 	}
-	prompt, completion := r.Tokens, x.answer.chunks
 	if r.Usage != nil {
-		prompt, completion = r.Usage.PromptTokens, r.Usage.CompletionTokens
 		m.engineCached.WithLabelValues(model).Add(float64(max(0, r.Usage.CachedTokens)))
 	}
 	m.tokens.WithLabelValues(model, "prompt").Add(float64(prompt))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/gateway/dialect"
+	"github.com/kvasir-ai/kvasir/gateway/tenants"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/workers"
 )
@@ -144,8 +145,11 @@ func (ms *models) names() []string {
 }
 
 // check refuses a name that nobody serves.
-func (ms *models) check(name string) error {
+func (ms *models) check(name string, t *tenants.Tenant) error {
 	names := ms.names()
+	if t != nil {
+		names = slices.DeleteFunc(names, func(name string) bool { return !t.May(name) })
+	}
 	if slices.Contains(names, name) {
 		return nil
 	}

@@ -17,7 +17,9 @@ type Record struct {
 	Time      time.Time `json:"time"`
 	Endpoint  string    `json:"endpoint"`
 	Model     string    `json:"model"`
-	Stream    bool      `json:"stream"`
+	// Tenant is who asked, where tenants are known.
+	Tenant string `json:"tenant,omitempty"`
+	Stream bool   `json:"stream"`
 
 	// Tokens is the prompt's length; 0 while or if unknown.
 	Tokens int `json:"tokens"`

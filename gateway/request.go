@@ -27,9 +27,11 @@ type inference struct {
 	endpoint endpoint
 	body     []byte
 	fields   fields
+	nulls    fieldSet // given as null, which counts as absent
 
 	model     string
 	salt      string
+	salted    bool // salt is the tenant's, not the client's
 	stream    bool
 	maxTokens int // 0: the engine's default
 
@@ -53,11 +55,11 @@ type prompt struct {
 // parseInference checks what the gateway itself needs, naming the field at
 // fault. Everything about sampling is the engine's to judge.
 func parseInference(e endpoint, body []byte) (*inference, error) {
-	fs, err := findFields(body)
+	fs, nulls, err := findFields(body)
 	if err != nil {
 		return nil, err
 	}
-	q := &inference{endpoint: e, body: body, fields: fs}
+	q := &inference{endpoint: e, body: body, fields: fs, nulls: nulls}
 	for _, step := range []func() error{q.parseCommon, q.parseStream, q.parseTemplate, q.parsePrompt} {
 		if err := step(); err != nil {
 			return nil, err

@@ -20,22 +20,23 @@ func init() {
 // also has the metrics and the read-only admin API.
 func (g *Gateway) Handler() http.Handler {
 	e := g.engine()
-	e.POST(endpointChat.path(), func(c *gin.Context) { g.serve(c.Writer, c.Request, endpointChat) })
-	e.POST(endpointCompletion.path(), func(c *gin.Context) { g.serve(c.Writer, c.Request, endpointCompletion) })
-	e.GET("/v1/models", g.listModels)
-	e.GET("/v1/models/*id", g.getModel)
-	e.POST("/tokenize", g.handle(g.tokenizeEndpoint))
-	e.POST("/detokenize", g.handle(g.detokenizeEndpoint))
+	client := e.Group("", g.known(false))
+	client.POST(endpointChat.path(), func(c *gin.Context) { g.serve(c.Writer, c.Request, endpointChat) })
+	client.POST(endpointCompletion.path(), func(c *gin.Context) { g.serve(c.Writer, c.Request, endpointCompletion) })
+	client.GET("/v1/models", g.listModels)
+	client.GET("/v1/models/*id", g.getModel)
+	client.POST("/tokenize", g.handle(g.tokenizeEndpoint))
+	client.POST("/detokenize", g.handle(g.detokenizeEndpoint))
 	for path, what := range map[string]string{
 		"/v1/embeddings": "Embeddings", "/v1/responses": "The Responses API", "/v1/messages": "The Messages API",
 	} {
-		e.POST(path, notImplemented(what))
+		client.POST(path, notImplemented(what))
 	}
 	e.GET("/openapi.json", notImplemented("The OpenAPI description"))
 	e.GET("/console/*path", notImplemented("The console"))
 	g.health(e)
 	if !g.c.Admin {
-		g.admin(e)
+		g.admin(e.Group("", g.known(true)))
 	}
 	return e
 }
@@ -44,7 +45,7 @@ func (g *Gateway) Handler() http.Handler {
 func (g *Gateway) AdminHandler() http.Handler {
 	e := g.engine()
 	g.health(e)
-	g.admin(e)
+	g.admin(&e.RouterGroup)
 	e.GET("/debug/pprof/*name", gin.WrapF(profile))
 	return e
 }
@@ -71,7 +72,7 @@ func (g *Gateway) health(e *gin.Engine) {
 	e.HEAD("/ready", g.readiness)
 }
 
-func (g *Gateway) admin(e *gin.Engine) {
+func (g *Gateway) admin(e *gin.RouterGroup) {
 	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(g.c.Registry, promhttp.HandlerOpts{Registry: g.c.Registry})))
 	e.GET("/kvasir/v1/workers", g.listWorkers)
 	e.GET("/kvasir/v1/decisions", g.handle(g.listDecisions))

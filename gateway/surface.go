@@ -33,7 +33,11 @@ func (g *Gateway) listModels(c *gin.Context) {
 		Object string      `json:"object"`
 		Data   []modelCard `json:"data"`
 	}{"list", []modelCard{}}
+	t := tenantOf(c.Request)
 	for _, name := range g.models.names() {
+		if t != nil && !t.May(name) {
+			continue
+		}
 		list.Data = append(list.Data, g.card(c, name))
 	}
 	g.answer(c, list)
@@ -41,7 +45,7 @@ func (g *Gateway) listModels(c *gin.Context) {
 
 func (g *Gateway) getModel(c *gin.Context) {
 	name := strings.TrimPrefix(c.Param("id"), "/")
-	if err := g.models.check(name); err != nil {
+	if err := g.models.check(name, tenantOf(c.Request)); err != nil {
 		respond(c, err)
 		return
 	}

@@ -78,7 +78,7 @@ func (g *Gateway) tokensRequest(c *gin.Context) (body []byte, fs fields, l *lang
 	if body, err = readBody(c.Writer, c.Request, g.c.Limits.Body); err != nil {
 		return nil, fs, nil, err
 	}
-	if fs, err = findFields(body); err != nil {
+	if fs, _, err = findFields(body); err != nil {
 		return nil, fs, nil, err
 	}
 	name, err := fs.text(fieldModel)
@@ -88,7 +88,7 @@ func (g *Gateway) tokensRequest(c *gin.Context) (body []byte, fs fields, l *lang
 	if name == "" {
 		return nil, fs, nil, fail(CodeMissingParameter, "model", `"model" is required; GET /v1/models lists the choices`)
 	}
-	if err := g.models.check(name); err != nil {
+	if err := g.models.check(name, tenantOf(c.Request)); err != nil {
 		return nil, fs, nil, err
 	}
 	return body, fs, g.models.language(name), nil

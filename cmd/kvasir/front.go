@@ -31,6 +31,7 @@ type front struct {
 	listener net.Listener
 	admin    net.Listener // nil: admin endpoints are on listener
 	registry *prometheus.Registry
+	tenants  *tenantsFile // nil: the gateway is open to everybody
 }
 
 func newRegistry() *prometheus.Registry {
@@ -57,6 +58,12 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 			FirstByte: time.Duration(cfg.Limits.FirstByte), Request: time.Duration(cfg.Limits.Request),
 			Migrations: cfg.Limits.Migrations, DrainDelay: time.Duration(cfg.Limits.DrainDelay),
 		},
+	}
+	if cfg.Auth != nil {
+		if f.tenants, err = newTenants(cfg.Auth.KeysFile); err != nil {
+			return nil, err
+		}
+		gwConfig.Tenants = f.tenants.directory
 	}
 	for _, m := range cfg.Models {
 		gwConfig.Models = append(gwConfig.Models, gateway.Model{Name: m.Name, Tokenizer: m.Tokenizer})
@@ -107,6 +114,11 @@ func (f *front) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { f.gw.CheckTokens(work); return nil })
+	if f.tenants != nil {
+		g.Go(func() error { f.tenants.watch(work, f.log); return nil })
+	} else {
+		f.log.Info("no auth in the settings: everybody who reaches the gateway may use it")
+	}
 	servers := []*http.Server{serve(&g, f.listener, f.gw.Handler(), f.log)}
 	if f.admin != nil {
 		servers = append(servers, serve(&g, f.admin, adminMux(f.gw.AdminHandler()), f.log))

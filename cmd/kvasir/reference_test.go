@@ -79,24 +79,28 @@ func cliPage(*testing.T) string {
 
 // configPage takes the settings' comments from the source.
 func configPage(t *testing.T) string {
-	f, err := parser.ParseFile(token.NewFileSet(), "../../internal/config/config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	structs := map[string]*ast.StructType{}
-	ast.Inspect(f, func(n ast.Node) bool {
-		if s, ok := n.(*ast.TypeSpec); ok {
-			if st, ok := s.Type.(*ast.StructType); ok {
-				structs[s.Name.Name] = st
-			}
+	for _, file := range []string{"config.go", "tenants.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), "../../internal/config/"+file, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return true
-	})
+		ast.Inspect(f, func(n ast.Node) bool {
+			if s, ok := n.(*ast.TypeSpec); ok {
+				if st, ok := s.Type.(*ast.StructType); ok {
+					structs[s.Name.Name] = st
+				}
+			}
+			return true
+		})
+	}
 	var b strings.Builder
 	b.WriteString(generated + "# Settings\n\nOne YAML file, strictly parsed. Settings outside lists can be given in the environment too:\n" +
 		"`tiers.disk.path` is `KVASIR_TIERS_DISK_PATH`. Flags win over the environment, the environment over the file.\n" +
 		"Sizes are written as `32Ki` or `4GB`, times as `250ms`.\n\n| setting | default | |\n|---|---|---|\n")
 	settings(&b, structs, "Config", "", reflect.ValueOf(*config.Default()))
+	b.WriteString("\n## The keys file\n\nWhat `auth.keys_file` names: who may use the gateway. It is read again when it changes.\n\n| setting | default | |\n|---|---|---|\n")
+	settings(&b, structs, "Tenants", "", reflect.ValueOf(config.Tenants{}))
 	b.WriteString("\n## Names from other systems\n\nRead from the environment where neither the file nor our own variable sets the value.\n\n| variable | setting |\n|---|---|\n")
 	for _, a := range config.Aliases {
 		fmt.Fprintf(&b, "| `%s` | `%s` |\n", a.Name, a.Setting)

@@ -21,6 +21,8 @@ type Config struct {
 	Router Router `yaml:"router"`
 	// What the gateway accepts.
 	Limits Limits `yaml:"limits"`
+	// Who may use the gateway. Absent: everybody.
+	Auth *Auth `yaml:"auth"`
 	// An agent's tiers below the engine's own memory.
 	Tiers Tiers `yaml:"tiers"`
 	// The agent that `kvasir worker` runs.
@@ -107,6 +109,13 @@ type Router struct {
 	Policy string `yaml:"policy"`
 	// Seed of the tie-breaker. The same inputs and seed give the same decision.
 	Seed uint64 `yaml:"seed"`
+}
+
+// Auth says who may use the gateway.
+type Auth struct {
+	// File with the tenants and the hashes of their keys; read again when it
+	// changes.
+	KeysFile string `yaml:"keys_file"`
 }
 
 // Limits bounds what the gateway takes on.

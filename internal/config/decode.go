@@ -109,6 +109,12 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 
 func setScalar(v reflect.Value, s string) error {
 	switch v.Kind() {
+	case reflect.Bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", s)
+		}
+		v.SetBool(b)
 	case reflect.String:
 		v.SetString(s)
 	case reflect.Int:

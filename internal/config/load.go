@@ -77,7 +77,7 @@ func FromEnv(env []string) (*Config, error) {
 	return c, nil
 }
 
-func (d *decoder) parse(b []byte, c *Config) {
+func (d *decoder) parse(b []byte, into any) {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	var doc yaml.Node
 	err := dec.Decode(&doc)
@@ -88,7 +88,7 @@ func (d *decoder) parse(b []byte, c *Config) {
 		d.fail(syntaxLine(err), "not YAML: %v", err)
 		return
 	}
-	d.decode(doc.Content[0], reflect.ValueOf(c).Elem(), "")
+	d.decode(doc.Content[0], reflect.ValueOf(into).Elem(), "")
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		d.fail(0, "more than one YAML document; write one")
 	}

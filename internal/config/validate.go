@@ -33,6 +33,9 @@ func (c *Config) validate(file string, lines map[string]int) []Problem {
 	if c.Limits.InFlight <= 0 {
 		v.fail("limits.in_flight", "must be more than 0")
 	}
+	if c.Auth != nil && c.Auth.KeysFile == "" {
+		v.fail("auth.keys_file", "is missing")
+	}
 	v.tiers(c.Tiers)
 	v.agent(c.Agent)
 	v.oneOf("telemetry.log_level", c.Telemetry.LogLevel, "debug", "info", "warn", "error")
