@@ -83,9 +83,7 @@ static void sleep_ns(int64_t ns) {
 }
 
 int kv_event_wait(kv_driver *d, void *ctx, void *event, int64_t sleep_first, int64_t limit_ns) {
-	// Copies end within a fraction of a millisecond; what lasts longer waits for
-	// the engine, and is not worth a core.
-	const int64_t patience = 2000000, nap = 20000;
+	const int64_t nap = 20000;
 	int err = d->ctx_set(ctx);
 	if (err)
 		return err;
@@ -93,11 +91,9 @@ int kv_event_wait(kv_driver *d, void *ctx, void *event, int64_t sleep_first, int
 	if (sleep_first > 0)
 		sleep_ns(sleep_first);
 	while ((err = d->event_query(event)) == KV_NOT_READY) {
-		int64_t waited = now() - start;
-		if (waited > limit_ns)
+		if (now() - start > limit_ns)
 			break;
-		if (waited > patience)
-			sleep_ns(nap);
+		sleep_ns(nap);
 	}
 	return err;
 }

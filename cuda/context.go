@@ -39,8 +39,8 @@ func (c *Context) Close() error {
 }
 
 // Reset destroys the context and everything in it, for all of this process.
-// That is the way out of an error that Lost reports; after it only Close is
-// allowed.
+// After it only Close is allowed. It does not help after an error that Lost
+// reports.
 func (c *Context) Reset() error {
 	return c.d.check("cuDevicePrimaryCtxReset", C.kv_ctx_reset(c.d.fn, c.dev))
 }
@@ -67,14 +67,7 @@ func (c *Context) Free(addr uint64) error {
 // Register pins ordinary memory, so that copy engines reach it. It must not be
 // Go's, which may not be handed to a device for longer than a call.
 func (c *Context) Register(b []byte) error {
-	r := C.kv_host_register(c.d.fn, c.ctx, unsafe.Pointer(&b[0]), C.size_t(len(b)))
-	if r == codeRegistered { // a lost context left it behind
-		if err := c.Unregister(b); err != nil {
-			return err
-		}
-		r = C.kv_host_register(c.d.fn, c.ctx, unsafe.Pointer(&b[0]), C.size_t(len(b)))
-	}
-	return c.d.check("cuMemHostRegister", r)
+	return c.d.check("cuMemHostRegister", C.kv_host_register(c.d.fn, c.ctx, unsafe.Pointer(&b[0]), C.size_t(len(b))))
 }
 
 // Unregister undoes Register of the same memory.

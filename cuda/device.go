@@ -36,15 +36,15 @@ const (
 	codeTimeout      = 702
 	codeDestroyed    = 709
 	codeAssert       = 710
-	codeRegistered   = 712
 	codeHardware     = 714 // the first of a row of faults
 	codeLaunchFailed = 719
 	codeECC          = 214
 	codeContained    = 226
 )
 
-// Lost reports whether the error is one after which every further call in its
-// context fails: the context has to be reset, and what was in it is gone.
+// Lost reports whether the error is one after which this process cannot use
+// the GPU any more: seen after a fault, the primary context cannot even be
+// retained again, reset or not. Only a new process helps.
 func Lost(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {

@@ -150,8 +150,8 @@ int kv_submit(kv_driver *d, void *ctx, void *stream, void *event, int method,
 	uint64_t wait_addr, uint64_t wait_value,
 	uint64_t *dst, uint64_t *src, size_t *n, size_t count, const kv_rect *rects, size_t rect_count);
 
-// kv_event_wait sleeps for the given time, then looks at the event until it has
-// happened or limit_ns have passed in all.
+// kv_event_wait sleeps for the given time, then looks at the event, with naps,
+// until it has happened or limit_ns have passed in all. It looks at least once.
 int kv_event_wait(kv_driver *d, void *ctx, void *event, int64_t sleep_ns, int64_t limit_ns);
 
 int kv_ipc_get(kv_driver *d, void *ctx, uint64_t p, void *handle);

@@ -71,13 +71,30 @@ func (e *Event) Close() error {
 // ErrNotReady means that an event has not happened within the time given.
 var ErrNotReady = errors.New("cuda: not ready yet")
 
+// patience is how long Wait looks all the time. What lasts longer waits for an
+// engine, and is not worth a core.
+const patience = 2 * time.Millisecond
+
 // Wait waits for the event, for limit at most. It does not look before
 // expected is over, and then looks all the time: a copy that ended must be
-// followed by the next at once.
+// followed by the next at once. It looks from Go, because a thread that stays in
+// C for long loses its place to run Go code and has to get another.
 func (e *Event) Wait(expected, limit time.Duration) error {
-	r := C.kv_event_wait(e.c.d.fn, e.c.ctx, e.e, C.int64_t(expected), C.int64_t(limit))
+	const once = -1
+	start := time.Now()
+	r := e.look(expected, once)
+	for r == codeNotReady && time.Since(start) < min(limit, expected+patience) {
+		r = e.look(0, once)
+	}
+	if left := limit - time.Since(start); r == codeNotReady && left > 0 {
+		r = e.look(0, left)
+	}
 	if r == codeNotReady {
 		return ErrNotReady
 	}
 	return e.c.d.check("cuEventQuery", r)
+}
+
+func (e *Event) look(sleep, limit time.Duration) C.int {
+	return C.kv_event_wait(e.c.d.fn, e.c.ctx, e.e, C.int64_t(sleep), C.int64_t(limit))
 }

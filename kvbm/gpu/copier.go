@@ -18,9 +18,9 @@ type streamCopier struct {
 	events  [maxCalls]*cuda.Event
 	started [maxCalls]time.Time
 	ended   time.Time // of the last call
-	// fastest is the best rate seen, in bytes per ns: no call can be over sooner,
-	// so there is no need to look.
-	fastest float64
+	// perByte is what a byte takes to move, in ns, on the average of the last
+	// calls.
+	perByte float64
 	// perCopy is what a plain copy takes to submit, in ns, lately. It depends on
 	// the machine, and on who else is in the driver.
 	perCopy float64
@@ -30,9 +30,10 @@ type streamCopier struct {
 }
 
 const (
-	// early is the share of a call's shortest time that is slept away. The rest
-	// is for the sleep's own lateness.
-	early = 0.6
+	// early is the share of a call's usual time that is slept away, if that is at
+	// least worthSleeping. The rest is for the sleep's own lateness.
+	early         = 0.6
+	worthSleeping = 60 * time.Microsecond
 	// glance is how long a wait for one event may last before the copier looks
 	// whether it still makes sense.
 	glance = 20 * time.Millisecond
@@ -40,14 +41,14 @@ const (
 	pollPeriod = 20 * time.Microsecond
 
 	// Until measured: a PCIe 5 link, and a slow driver.
-	initialRate    = 50
+	initialPerByte = 0.02
 	initialPerCopy = 800
 	// busy is the share of a call's time that the next one's submission may take.
-	busy = 0.5
+	busy = 0.7
 )
 
 func newStreamCopier(ctx *cuda.Context) (c *streamCopier, err error) {
-	c = &streamCopier{ctx: ctx, perCopy: initialPerCopy}
+	c = &streamCopier{ctx: ctx, perByte: initialPerByte, perCopy: initialPerCopy}
 	if c.stream, err = ctx.NewStream(); err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func newStreamCopier(ctx *cuda.Context) (c *streamCopier, err error) {
 	return c, ctx.Register(c.scratch)
 }
 
-// abandon is close for a context that is lost: its streams and events went
+// abandon is close after the context was reset: its streams and events went
 // with it.
 func (c *streamCopier) abandon() { _ = unix.Munmap(c.scratch) }
 
@@ -104,32 +105,28 @@ func (c *streamCopier) wait(place, bytes int) error {
 		begun = c.ended
 	}
 	expected := time.Duration(0)
-	if known && c.fastest > 0 {
-		expected = time.Duration(early*float64(bytes)/c.fastest) - time.Since(begun)
+	if known {
+		expected = time.Duration(early*float64(bytes)*c.perByte) - time.Since(begun)
+	}
+	if expected < worthSleeping {
+		expected = 0
 	}
 	err := c.events[place].Wait(expected, glance)
 	for errors.Is(err, cuda.ErrNotReady) {
 		err = c.events[place].Wait(0, glance)
 	}
-	now := time.Now()
-	if rate := float64(bytes) / float64(now.Sub(begun)); err == nil && known && rate < maxRate {
-		c.fastest = max(c.fastest, rate)
+	c.ended = time.Now()
+	if err == nil && known {
+		// A late look makes this call seem longer and the next one shorter; the
+		// average is right.
+		c.perByte += (float64(c.ended.Sub(begun))/float64(bytes) - c.perByte) / 32
 	}
-	c.ended = now
 	return err
 }
 
 func (c *streamCopier) plain(bytes int) int {
-	rate := c.fastest
-	if rate == 0 {
-		rate = initialRate
-	}
-	return int(busy * float64(bytes) / rate / c.perCopy)
+	return int(busy * float64(bytes) * c.perByte / c.perCopy)
 }
-
-// maxRate is more than any link has, in bytes per ns: a call that was over
-// when the copier looked says nothing about the link.
-const maxRate = 500
 
 // poll reads a counter until it is reached.
 func (c *streamCopier) poll(after cuda.Counter) error {

@@ -29,15 +29,13 @@ type Device struct {
 	down, up *lane // to the host, to the device
 	pins     pins
 
-	mu       sync.Mutex
-	ctx      *cuda.Context
-	copiers  [2]*streamCopier
-	control  *cuda.Stream // for counters
-	engines  map[*Engine]struct{}
-	resets   int
-	starting bool // a reset is under way
-	closed   bool
-	wg       sync.WaitGroup
+	mu      sync.Mutex
+	ctx     *cuda.Context
+	copiers [2]*streamCopier
+	control *cuda.Stream // for counters
+	engines map[*Engine]struct{}
+	dead    bool // lost to this process
+	closed  bool
 }
 
 // Open takes a GPU into use.
@@ -50,34 +48,37 @@ func Open(d *cuda.Driver, ordinal int, o Options) (*Device, error) {
 	}
 	dev := &Device{driver: d, ordinal: ordinal, slowdown: o.Slowdown, log: o.Log, engines: make(map[*Engine]struct{})}
 	dev.down, dev.up = newLane(false, nil, freely), newLane(true, nil, freely)
-	if err := dev.start(); err != nil {
+	if err := dev.pins.use(dev.start); err != nil {
 		return nil, err
 	}
 	o.Log.Info("gpu in use", "gpu", ordinal, "copies", dev.ctx.Method(), "stream_wait", dev.ctx.CanWait())
 	return dev, nil
 }
 
-// start makes the context and what lives in it.
-func (d *Device) start() (err error) {
-	if d.ctx, err = d.driver.Context(d.ordinal); err != nil {
-		return err
+// start makes the context and what lives in it. If it fails, the device is as
+// it was.
+func (d *Device) start() (*cuda.Context, error) {
+	ctx, err := d.driver.Context(d.ordinal)
+	if err != nil {
+		return nil, err
 	}
-	d.control, err = d.ctx.NewStream()
-	for i, l := range []*lane{d.down, d.up} {
+	control, err := ctx.NewStream()
+	var copiers [2]*streamCopier
+	for i := range copiers {
 		if err == nil {
-			d.copiers[i], err = newStreamCopier(d.ctx)
-		}
-		if err == nil {
-			l.mu.Lock()
-			l.copier = d.copiers[i]
-			l.mu.Unlock()
+			copiers[i], err = newStreamCopier(ctx)
 		}
 	}
 	if err != nil {
-		return errors.Join(err, d.ctx.Close())
+		return nil, errors.Join(err, ctx.Close())
 	}
-	d.pins.use(d.ctx)
-	return nil
+	d.ctx, d.control, d.copiers = ctx, control, copiers
+	for i, l := range []*lane{d.down, d.up} {
+		l.mu.Lock()
+		l.copier = copiers[i]
+		l.mu.Unlock()
+	}
+	return ctx, nil
 }
 
 // Close lets all engines' memory go, unpins the host's, and releases the GPU.
@@ -93,7 +94,9 @@ func (d *Device) Close() error {
 	for _, e := range engines {
 		errs = append(errs, e.Close())
 	}
-	d.wg.Wait()
+	if d.dead { // nothing may be called any more
+		return errors.Join(errs...)
+	}
 	errs = append(errs, d.pins.close())
 	for _, c := range d.copiers {
 		errs = append(errs, c.close())
@@ -107,13 +110,6 @@ func (d *Device) Context() *cuda.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.ctx
-}
-
-// Resets counts the contexts that were lost.
-func (d *Device) Resets() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.resets
 }
 
 // setPace follows the engines. mu is held.
@@ -135,54 +131,60 @@ func (d *Device) raise(c cuda.Counter) {
 	}
 }
 
-// noticed looks at a transfer's error. One that means a lost context starts
-// the device over.
+// noticed looks at a transfer's error. After one that means that the GPU is lost
+// nothing is called any more, and every transfer fails.
 func (d *Device) noticed(err error) error {
 	if !cuda.Lost(err) {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.starting && !d.closed {
-		d.starting = true
-		d.wg.Go(func() { d.restart(err) })
+	if !d.dead {
+		d.dead = true
+		d.pins.lose()
+		d.log.Error("the GPU is lost to this process; its blocks are missed, and the engine's memory stays allocated until the agent is restarted",
+			"gpu", d.ordinal, "err", err)
+		for e := range d.engines {
+			e.save.refuse(ErrLost)
+			e.load.refuse(ErrLost)
+		}
 	}
-	return fmt.Errorf("%w: %w", ErrReset, err)
+	return fmt.Errorf("%w: %w", ErrLost, err)
 }
 
-// restart replaces a lost context. Engines that live get their memory mapped
-// again; what cannot be mapped is gone.
-func (d *Device) restart(why error) {
-	d.log.Warn("the GPU's context is lost; making a new one", "gpu", d.ordinal, "err", why)
+// Reset destroys the device's context, and with it what the driver keeps for
+// it, and makes a new one. Transfers fail with ErrReset meanwhile; then the
+// engines' memory is mapped again and they are served as before. An engine whose
+// memory cannot be mapped again is closed.
+func (d *Device) Reset() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	defer func() { d.starting = false }()
-	d.resets++
-	for e := range d.engines {
-		e.save.refuse(ErrReset)
-		e.load.refuse(ErrReset)
+	if d.dead || d.closed {
+		return ErrLost
 	}
 	for e := range d.engines {
-		e.save.drain()
-		e.load.drain()
+		e.quiesce(ErrReset)
 	}
-	// Nothing may be called in the lost context; what was in it goes with it.
-	err := errors.Join(d.ctx.Reset(), d.ctx.Close())
-	for e := range d.engines {
-		err = errors.Join(err, e.abandon())
-	}
-	d.pins.abandon()
-	for _, c := range d.copiers {
-		c.abandon()
-	}
-	if startErr := d.start(); startErr != nil {
-		d.log.Error("the GPU cannot be used again; restart the agent", "gpu", d.ordinal, "err", errors.Join(startErr, err))
-		return
+	var errs []error
+	err := d.pins.use(func() (*cuda.Context, error) {
+		errs = append(errs, d.ctx.Reset(), d.ctx.Close())
+		for e := range d.engines {
+			errs = append(errs, e.abandon())
+		}
+		for _, c := range d.copiers {
+			c.abandon()
+		}
+		return d.start()
+	})
+	if err != nil {
+		d.dead = true
+		return errors.Join(append(errs, ErrLost, err)...)
 	}
 	for e := range d.engines {
 		if err := e.open(); err != nil {
-			d.log.Warn("an engine's memory cannot be mapped again", "gpu", d.ordinal, "pid", e.reg.PID, "err", err)
-			d.wg.Go(func() { _ = e.Close() })
+			errs = append(errs, err)
+			go e.Close()
 		}
 	}
+	return errors.Join(errs...)
 }

@@ -25,9 +25,9 @@
 //
 // Memory that is mapped here stays allocated when the engine dies, and the next
 // engine would find it taken. So the engine's process is watched by a pidfd, and
-// its memory is let go at once. An error that loses the context costs the
-// transfers under way; the device then starts over by itself and maps the living
-// engines' memory again.
+// its memory is let go at once. A fault in the agent's own context costs the GPU
+// for as long as the process lives; transfers are misses then, and the log asks
+// for a restart.
 //
 // # Locks
 //

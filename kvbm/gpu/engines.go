@@ -13,8 +13,10 @@ import (
 var (
 	// ErrGone means that the engine ended, sleeps or freed its memory.
 	ErrGone = errors.New("gpu: the engine's memory is gone")
-	// ErrReset means that the GPU's context was lost. It comes back by itself.
-	ErrReset = errors.New("gpu: the context was lost and is being made anew")
+	// ErrReset means that the device is being reset. It comes back by itself.
+	ErrReset = errors.New("gpu: the device is being reset")
+	// ErrLost means that this process cannot use the GPU any more.
+	ErrLost = errors.New("gpu: lost to this process; restart the agent")
 )
 
 // Engine is an engine's KV memory, mapped here. Its methods are safe for
@@ -47,6 +49,9 @@ func (d *Device) Attach(reg Registration) (_ *Engine, err error) {
 			e.reg.closeFDs()
 		}
 	}()
+	if d.dead {
+		return nil, ErrLost
+	}
 	if d.closed {
 		return nil, errors.New("gpu: the device is closed")
 	}
@@ -99,7 +104,7 @@ func (e *Engine) unmap() error {
 	return errors.Join(errs...)
 }
 
-// abandon forgets mappings that were in a lost context.
+// abandon forgets mappings of a context that was reset.
 func (e *Engine) abandon() error {
 	var errs []error
 	for _, m := range e.maps {
@@ -113,7 +118,7 @@ func (e *Engine) abandon() error {
 func (e *Engine) quiesce(why error) {
 	e.save.refuse(why)
 	e.load.refuse(why)
-	if e.counter != 0 {
+	if e.counter != 0 && !e.dev.dead {
 		// A call may wait for a step that the engine will not make any more.
 		e.dev.raise(cuda.Counter{Addr: e.counter, AtLeast: math.MaxInt64})
 	}
@@ -134,7 +139,10 @@ func (e *Engine) Close() error {
 	delete(e.dev.engines, e)
 	e.proc.stop()
 	e.quiesce(ErrGone)
-	err := e.unmap()
+	var err error
+	if !e.dev.dead { // else the mapping ends with the process
+		err = e.unmap()
+	}
 	e.reg.closeFDs()
 	e.dev.setPace()
 	close(e.gone)

@@ -68,6 +68,9 @@ func (p *pins) pin(r *region, i int) error {
 	if r.pinned[i].Load() {
 		return nil
 	}
+	if p.ctx == nil {
+		return ErrLost
+	}
 	if err := p.ctx.Register(r.at(i)); err != nil {
 		return err
 	}
@@ -87,15 +90,9 @@ func (p *pins) ensure(b []byte) error {
 	return fmt.Errorf("gpu: the slot of %d bytes is in no memory that Pin was called with", len(b))
 }
 
-// use pins in the given context from now on.
-func (p *pins) use(ctx *cuda.Context) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ctx = ctx
-}
-
-// abandon is for a context that is lost: its pins went with it.
-func (p *pins) abandon() {
+// use pins in the context that begin makes from now on. What was pinned in the
+// one before went with it. Nothing is pinned meanwhile.
+func (p *pins) use(begin func() (*cuda.Context, error)) (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.list() {
@@ -103,7 +100,12 @@ func (p *pins) abandon() {
 			r.pinned[i].Store(false)
 		}
 	}
+	p.ctx, err = begin()
+	return err
 }
+
+// lose makes sure that nothing is called in a lost context.
+func (p *pins) lose() { _ = p.use(func() (*cuda.Context, error) { return nil, nil }) }
 
 func (p *pins) list() []*region {
 	if all := p.regions.Load(); all != nil {
