@@ -89,6 +89,9 @@ func (b *books) close(r *request) {
 		b.sinceCached += n
 	}
 	b.last = max(b.last, r.ended)
+	if o.Ended != nil {
+		o.Ended(Outcome{r.number, r.engine.id, r.predictedMS, ttft, r.ended.ms(), r.cached, r.epoch - 1})
+	}
 }
 
 func (b *books) result(f *fleet) *Result {

@@ -41,6 +41,19 @@ type Options struct {
 	Clock func() time.Time
 	// Decided, if any, sees every decision. It must not keep it.
 	Decided func(*router.Request, []router.Candidate, *router.Decision)
+	// Ended, if any, is told of every request that got all its tokens.
+	Ended func(Outcome)
+}
+
+// Outcome is what became of one request.
+type Outcome struct {
+	Request     int // in the trace's order
+	Worker      kv.WorkerID
+	PredictedMS float64          // TTFT
+	TTFTMS      float64          // from its arrival
+	EndedMS     float64          // since the run began
+	Cached      [kv.NumTiers]int // tokens of its prompt that were not computed, by tier
+	Preempted   int              // times
 }
 
 // Tiers are the block managers' tiers below the engines' KV caches; 0 blocks: not
