@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"internal/trace":          {},
 	"internal/telemetry":      {},
 	"internal/config":         {"internal/kv"},
-	"internal/sim":            {"router", "prefixindex", "kvbm", "internal"},
+	"internal/sim":            {"router", "prefixindex", "kvbm/policy", "internal/kv", "internal/trace"},
 	"internal/house":          {},
 	"internal/e2e":            {},
 }
