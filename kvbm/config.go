@@ -1,6 +1,7 @@
 package kvbm
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,8 @@ type Config struct {
 	Disk DiskConfig
 	// Redis is the shared tier.
 	Redis RedisConfig
+	// Peer lets workers pull from each other's cpu tier.
+	Peer PeerConfig
 	// Policy is the eviction policy: "lru" (the default) or "arc".
 	Policy string
 	// Pin, if given, is told the memory of the host tier and the size of its slots,
@@ -57,6 +60,19 @@ type RedisConfig struct {
 	URL string
 	// TTL is how long Redis keeps a block that nobody reads; 0 means a day.
 	TTL time.Duration
+}
+
+// PeerConfig is the peer tier.
+type PeerConfig struct {
+	// Listen is where this worker lends, host:port. Empty: it neither lends nor
+	// pulls.
+	Listen string
+	// Advertise is how others reach it, where that differs.
+	Advertise string
+	// Secret is what the workers of a fleet have in common.
+	Secret string
+	// TLS goes below the protocol, for both sides; nil: plain TCP.
+	TLS *tls.Config
 }
 
 const (
@@ -132,7 +148,7 @@ func (c Config) hostSlots() (n int, staging bool) {
 	switch {
 	case c.CPUBytes > 0:
 		return int(c.CPUBytes / stride), false
-	case len(c.Disk.Paths) == 0 && c.Redis.URL == "":
+	case len(c.Disk.Paths) == 0 && c.Redis.URL == "" && c.Peer.Listen == "":
 		return 0, false
 	}
 	return int(min(max(stagingBytes/stride, minStaging), maxStaging)), true

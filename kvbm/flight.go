@@ -28,6 +28,7 @@ type flight struct {
 	job        *job       // the job of the current leg
 	first      *passenger // this flight's own seat on the flight to cpu
 	tried      kv.TierSet
+	peers      []string    // where else it may come from, best first; used up as they are tried
 	slot       policy.Slot // reserved in gpu, if reserved
 	reserved   bool
 	over       bool
@@ -44,18 +45,19 @@ type passenger struct {
 }
 
 // fetch brings a block to a tier and calls deliver, maybe before it returns.
-// mu is held.
-func (m *Manager) fetch(b kv.Block, to kv.Tier, prio policy.Priority, deliver func(*Lease, kv.Tier)) *passenger {
+// The router named peers that have it. mu is held.
+func (m *Manager) fetch(b kv.Block, to kv.Tier, prio policy.Priority, peers []string, deliver func(*Lease, kv.Tier)) *passenger {
 	p := &passenger{deliver: deliver}
 	key := flightKey{b.Hash, to}
 	f := m.flights[key]
 	if f != nil {
 		p.flight = f
 		f.passengers = append(f.passengers, p)
+		f.boardPeers(peers)
 		f.promote(prio)
 		return p
 	}
-	f = &flight{m: m, block: b, to: to, prio: prio, passengers: []*passenger{p}}
+	f = &flight{m: m, block: b, to: to, prio: prio, passengers: []*passenger{p}, peers: peers}
 	f.ctx, f.cancel = context.WithCancel(m.ctx)
 	p.flight = f
 	m.flights[key] = f
@@ -63,19 +65,28 @@ func (m *Manager) fetch(b kv.Block, to kv.Tier, prio policy.Priority, deliver fu
 	return p
 }
 
-// depart starts the next leg from the best source not tried yet; without one
-// the flight ends as a miss.
+// depart starts the next leg from the best source not tried yet: a peer, if the
+// router found that to be the soonest, else the nearest tier. Without one the
+// flight ends as a miss.
 func (f *flight) depart() {
-	switch {
-	case f.m.stopped:
+	if f.m.stopped {
 		f.finish(nil)
-	case f.to == kv.GPU:
+		return
+	}
+	if f.to == kv.GPU {
 		f.departForGPU()
+		return
+	}
+	if from := f.nextPeer(); from != nil {
+		f.queue(kv.Peer, nil, from)
+		return
+	}
+	switch {
 	case f.m.diskHas(f.block.Hash) && f.try(kv.Disk):
-		f.queue(kv.Disk, nil)
+		f.queue(kv.Disk, nil, nil)
 	case f.m.redisUsable() && f.try(kv.Redis):
 		f.m.missedIn(kv.Disk)
-		f.queue(kv.Redis, nil)
+		f.queue(kv.Redis, nil, nil)
 	default:
 		f.m.missedIn(kv.Disk)
 		f.finish(nil)
@@ -86,7 +97,7 @@ func (f *flight) depart() {
 // order of their prefix, so what fits in a nearly full pool is the beginning, and
 // nothing is read that has no place to go.
 func (f *flight) departForGPU() {
-	if !f.m.mayHave(f.block.Hash) {
+	if len(f.peers) == 0 && !f.m.mayHave(f.block.Hash) {
 		f.m.missedIn(kv.CPU)
 		f.finish(nil)
 		return
@@ -99,25 +110,26 @@ func (f *flight) departForGPU() {
 	f.slot, f.reserved = slots[0], true
 	if s, ok := f.m.hostSource(f.block.Hash); ok {
 		f.m.cpu.table.Hit(s)
-		f.queue(kv.CPU, f.m.cpu.lease(s))
+		f.queue(kv.CPU, f.m.cpu.lease(s), nil)
 		return
 	}
 	f.m.missedIn(kv.CPU)
-	f.first = f.m.fetch(f.block, kv.CPU, f.prio, func(l *Lease, from kv.Tier) {
+	f.first = f.m.fetch(f.block, kv.CPU, f.prio, f.peers, func(l *Lease, from kv.Tier) {
 		if l == nil {
 			f.finish(nil)
 			return
 		}
-		f.queue(kv.CPU, l)
+		f.queue(kv.CPU, l, nil)
 		f.from = from
 	})
 }
 
-// queue puts the flight on the link from a tier; src is its lease there.
-func (f *flight) queue(from kv.Tier, src *Lease) {
+// queue puts the flight on the link from a tier; src is its lease there, or
+// peer the one that has it.
+func (f *flight) queue(from kv.Tier, src *Lease, peer *remote) {
 	f.from = from
 	f.link = f.m.link(from, f.to)
-	f.job = &job{block: f.block, src: src, flight: f}
+	f.job = &job{block: f.block, src: src, flight: f, peer: peer}
 	f.link.push(f.job, f.prio)
 }
 

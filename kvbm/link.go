@@ -44,6 +44,7 @@ type job struct {
 	block   kv.Block
 	src     *Lease  // held from queueing to the end, for offloads from cpu and loads to gpu
 	flight  *flight // nil for an offload
+	peer    *remote // where the block is, on the way up from a peer
 	running bool
 }
 
@@ -59,7 +60,7 @@ type link struct {
 	move func([]*job)
 	// store is what may fail at the lower end; nil between memories.
 	store store
-	// opposite is the other direction of the same store.
+	// opposite is the other direction of the same store, if it has one.
 	opposite *link
 	queue    *policy.Queue[*job]
 	pending  map[kv.Hash]*job // offloads queued or running
@@ -110,6 +111,10 @@ func (m *Manager) startLinks() {
 	}
 	if r := m.redis; r != nil {
 		pair(kv.Redis, redisWorkers, r, r, m.saveToRedis, m.loadFromRedis)
+	}
+	if m.peers != nil {
+		up := add(&link{from: kv.Peer, to: kv.CPU, workers: peerWorkers, call: m.peerBlocks, store: m.peers})
+		up.move = func(js []*job) { m.loadFromPeers(up, js) }
 	}
 	for _, l := range m.links {
 		for range l.workers {

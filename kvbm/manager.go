@@ -40,6 +40,7 @@ type Manager struct {
 	cpu   *Pool // nil: no tier below gpu
 	disk  *diskTier
 	redis *redisTier
+	peers *peerTier // nil: none
 
 	links         []*link
 	offloadLeases int // on cpu slots that wait to be copied down
@@ -86,10 +87,11 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 		watchers:    make(map[int]func([]kv.Event)),
 	}
 	m.room, m.idle = sync.NewCond(&m.mu), sync.NewCond(&m.mu)
+	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.openTiers(ctx, c); err != nil {
+		m.cancel()
 		return nil, errors.Join(err, m.closeTiers())
 	}
-	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	m.startLinks()
 	m.wg.Go(m.janitor)
 	return m, nil
@@ -124,6 +126,9 @@ func (m *Manager) openTiers(ctx context.Context, c Config) (err error) {
 			return err
 		}
 		m.redis = &redisTier{m.newHealth(store.Name()), policy.NewPresence(maxKnown, c.Redis.TTL), store}
+	}
+	if c.Peer.Listen != "" {
+		return m.openPeers(c)
 	}
 	return nil
 }
@@ -199,6 +204,9 @@ func (m *Manager) busy() bool {
 
 func (m *Manager) closeTiers() error {
 	var errs []error
+	if m.peers != nil {
+		errs = append(errs, m.peers.close())
+	}
 	if m.disk != nil {
 		errs = append(errs, m.disk.close())
 	}

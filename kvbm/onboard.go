@@ -31,6 +31,28 @@ type OnboardRequest struct {
 	Deadline time.Time
 	// Prefetch yields to onboardings that a request waits for.
 	Prefetch bool
+	// Peers have blocks that are to be pulled from them.
+	Peers []PeerSource
+	// AwaitPlan says that the router calls under the same ID and may name peers
+	// that this caller does not know. Blocks that are nowhere here wait for that
+	// call, but not long.
+	AwaitPlan bool
+}
+
+// PeerSource is a run of blocks of a prompt that a peer has in cpu.
+type PeerSource struct {
+	Address      string
+	First, Count int
+}
+
+// peersOf are the peers that have block i, in the router's order.
+func (r *OnboardRequest) peersOf(i int) (addresses []string) {
+	for _, p := range r.Peers {
+		if i >= p.First && i-p.First < p.Count {
+			addresses = append(addresses, p.Address)
+		}
+	}
+	return addresses
 }
 
 // OnboardResult says what an onboarding came to.
@@ -68,6 +90,7 @@ type Onboarding struct {
 	next, end int          // blocks from next on were not asked for, those from end on are given up
 	moving    int          // were asked for and have not landed
 	advancing bool
+	waiting   bool        // for the router's call
 	unwatch   func() bool // of the context
 	result    OnboardResult
 	leases    []*Lease
@@ -93,6 +116,7 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if o, ok := m.plans[r.ID]; ok && r.ID != "" {
+		o.planned(&r)
 		return o
 	}
 	if r.Hold == 0 {
@@ -144,6 +168,7 @@ func (m *Manager) Onboard(ctx context.Context, r OnboardRequest) *Onboarding {
 		o.endAt(0)
 		o.advance()
 	})
+	o.awaitPlan()
 	o.advance()
 	return o
 }
@@ -193,7 +218,7 @@ func (o *Onboarding) letGo() {
 // advance keeps a window of blocks moving until all have landed, one is missed,
 // or the context ends. Blocks land in any order; only the leading ones count.
 func (o *Onboarding) advance() {
-	if o.advancing || o.finished {
+	if o.advancing || o.finished || o.waiting && o.end > 0 {
 		return
 	}
 	o.advancing = true // ask may bring a block at once, and arrive calls advance
@@ -219,7 +244,7 @@ func (o *Onboarding) ask(i int) {
 		return
 	}
 	m.tiers[o.target].misses++
-	p := m.fetch(b, o.target, o.priority, func(l *Lease, from kv.Tier) {
+	p := m.fetch(b, o.target, o.priority, o.req.peersOf(i), func(l *Lease, from kv.Tier) {
 		o.arrive(i, arrival{l, from, asked, m.now()})
 	})
 	if !p.flight.over {

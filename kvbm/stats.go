@@ -13,7 +13,8 @@ type Stats struct {
 	// Devices are those of the disk tier.
 	Devices []DeviceStats `json:"devices,omitempty"`
 	// DiskWritable is what the write budget allows now, in bytes; -1 without one.
-	DiskWritable int64 `json:"disk_writable_bytes,omitempty"`
+	DiskWritable int64      `json:"disk_writable_bytes,omitempty"`
+	Peer         *PeerStats `json:"peer,omitempty"` // nil without a peer tier
 }
 
 // DeviceStats is one device of the disk tier.
@@ -99,6 +100,9 @@ func (m *Manager) Stats() Stats {
 	}
 	for _, l := range m.links {
 		s.Links = append(s.Links, l.stats())
+	}
+	if m.peers != nil {
+		s.Peer = m.peers.stats()
 	}
 	if m.disk != nil {
 		s.DiskWritable = m.disk.admission.Left(m.now())
