@@ -36,10 +36,14 @@ test: build test-deps ## Install what the tests need, then run every test
 	. $(CACHE)/test.env && go test -timeout 20m ./...
 	. $(CACHE)/test.env && go test -race -timeout 20m $(RACE)
 
+# TestVLLMRanks, data parallelism, starts five more processes that each import
+# vLLM: too long for every run.
+VLLM_TESTS ?= ^TestVLLM$$|^TestVLLMGroups$$
+
 test-vllm: build test-deps ## Install vLLM for CPUs (5 GB, once) and run the tests against it
 	@internal/e2e/vllm/install.sh >$(CACHE)/vllm.env || { \
 		echo "test-vllm: vLLM could not be installed here; nothing was tested against it" >&2; exit 0; }; \
-	. $(CACHE)/test.env && . $(CACHE)/vllm.env && go test -count=1 -timeout 30m -v -run TestVLLM ./internal/e2e
+	. $(CACHE)/test.env && . $(CACHE)/vllm.env && go test -count=1 -timeout 30m -v -run '$(VLLM_TESTS)' ./internal/e2e
 
 # What runs again under the race detector: all that has goroutines. The engine's
 # arithmetic has none of its own besides a worker pool, and is slow there.

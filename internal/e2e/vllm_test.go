@@ -152,7 +152,7 @@ func (f *vllmFleet) kill(e *vllmEngine) { f.tell(map[string]any{"kill": e.name})
 // can do that.
 func (f *vllmFleet) await(e *vllmEngine) {
 	f.t.Helper()
-	deadline := time.Now().Add(6 * time.Minute)
+	deadline := time.Now().Add(10 * time.Minute)
 	for {
 		_, err := e.complete(map[string]any{"model": e.model, "prompt": []int{11, 12, 13}, "max_tokens": 1})
 		if err == nil {
