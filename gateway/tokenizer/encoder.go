@@ -5,9 +5,8 @@ import "unsafe"
 // An encoder is the scratch memory of one Encode call, and caches of words that
 // its earlier calls met. It is held by one call at a time.
 type encoder struct {
-	t    *Tokenizer
-	dst  []uint32
-	plan *plan // if set, segments go there instead of being encoded
+	t   *Tokenizer
+	dst []uint32
 
 	short [1 << shortBits]shortEntry
 	long  [1 << longBits]longEntry

@@ -67,11 +67,7 @@ func (c *segmentCache) name(s string) [2]uint64 {
 func (e *encoder) segments(s string) {
 	for len(s) >= leastCached {
 		end := e.t.nextCut(s)
-		if e.plan != nil {
-			e.plan.add(e, s[:end])
-		} else {
-			e.segmentIDs(s[:end])
-		}
+		e.segmentIDs(s[:end])
 		s = s[end:]
 	}
 	if s != "" {
@@ -147,68 +143,4 @@ func (t *Tokenizer) cutAtNewline(s string, i int) int {
 		}
 	}
 	return 0
-}
-
-// plan is the segments of a text, to be encoded in any order.
-type plan struct{ parts []planPart }
-
-// planPart is ids that are known, or a segment.
-type planPart struct {
-	ids  []uint32
-	text string
-}
-
-// add appends the ids so far, and a segment, whose text is copied if it lies in
-// a buffer of e.
-func (p *plan) add(e *encoder, s string) {
-	if len(e.dst) > 0 {
-		p.parts = append(p.parts, planPart{ids: e.dst})
-		e.dst = nil
-	}
-	if e.t.rewrites() {
-		s = string(append([]byte(nil), s...))
-	}
-	p.parts = append(p.parts, planPart{text: s})
-}
-
-// rewrites says whether normalized text may lie in an encoder's buffer.
-func (t *Tokenizer) rewrites() bool {
-	n := &t.normalizer
-	return n.nfc || len(n.steps) > 0 || n.prefix != prefixNever
-}
-
-// EncodeParallel is Encode with the work on long texts handed to spawn, at most
-// workers times; spawn must run every function it is given, usually by a
-// goroutine, and wait returns when all are done.
-func (t *Tokenizer) EncodeParallel(dst []uint32, text string, addSpecial bool, workers int, spawn func(func()), wait func()) []uint32 {
-	if workers < 2 || len(text) < 4*mostSegment {
-		return t.Encode(dst, text, addSpecial)
-	}
-	text = validText(text)
-	e := t.encoders.Get().(*encoder)
-	p := &plan{}
-	e.plan = p
-	e.around(text, addSpecial)
-	p.parts = append(p.parts, planPart{ids: e.dst})
-	t.release(e)
-
-	var next atomic.Int64
-	for range min(workers, len(p.parts)) {
-		spawn(func() {
-			e := t.encoders.Get().(*encoder)
-			for i := next.Add(1) - 1; i < int64(len(p.parts)); i = next.Add(1) - 1 {
-				if part := &p.parts[i]; part.text != "" {
-					e.dst = make([]uint32, 0, len(part.text)/3)
-					e.segmentIDs(part.text)
-					part.ids = e.dst
-				}
-			}
-			t.release(e)
-		})
-	}
-	wait()
-	for _, part := range p.parts {
-		dst = append(dst, part.ids...)
-	}
-	return dst
 }

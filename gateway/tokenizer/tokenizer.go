@@ -107,7 +107,7 @@ func (t *Tokenizer) release(e *encoder) {
 	if cap(e.ids) > keep || cap(e.buf) > 4*keep || cap(e.piece) > 4*keep {
 		e.ids, e.next, e.prev, e.heap, e.buf, e.piece = nil, nil, nil, nil, nil, nil
 	}
-	e.dst, e.plan = nil, nil
+	e.dst = nil
 	t.encoders.Put(e)
 }
 
