@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -184,8 +182,10 @@ func TestRandom(t *testing.T) {
 			for i := range steps(c.steps) {
 				w.step(x, n)
 				if i%64 == 0 {
-					prompts := slices.Clone(w.prompts)
-					watched.Store(&prompts)
+					select {
+					case watched <- slices.Clone(w.prompts):
+					default: // the readers are busy
+					}
 				}
 				w.agree(t, x, n, m, w.prompts[w.rng.IntN(len(w.prompts))])
 				if i%997 == 0 {
@@ -204,39 +204,38 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-// watch reads the prompts last stored in it while the test goes on. What such
+// watch reads the prompts that it is handed while the test goes on. What such
 // readers see may be true no more; it must hold together.
-func watch(t *testing.T, x *Index) *atomic.Pointer[[][]kv.Hash] {
-	var prompts atomic.Pointer[[][]kv.Hash]
-	prompts.Store(&[][]kv.Hash{})
+func watch(t *testing.T, x *Index) chan<- [][]kv.Hash {
+	prompts := make(chan [][]kv.Hash, 2)
 	var readers sync.WaitGroup
-	var over atomic.Bool
 	for i := range uint64(2) {
 		readers.Go(func() {
 			rng, m := rand.New(rand.NewPCG(i, 0)), &Matches{}
-			for !over.Load() {
-				runtime.Gosched()
-				known := *prompts.Load()
-				if len(known) == 0 {
-					continue
-				}
-				p := known[rng.IntN(len(known))]
-				x.Match(m, p[1:])
-				for _, id := range []kv.WorkerID{"w0", "w1"} {
-					before, blocks := kv.TierSet(0), 0
-					for _, s := range m.Spans(id) {
-						if blocks += s.Blocks; s.Blocks < 1 || s.Tiers == before || s.Tiers == 0 || s.Tiers.Has(kv.Resume) || blocks >= len(p) {
-							t.Errorf("a reader saw the spans %v of a prompt of %d blocks", m.Spans(id), len(p)-1)
-							return
-						}
-						before = s.Tiers
+			for known := range prompts {
+				for range 32 {
+					p := known[rng.IntN(len(known))]
+					x.Match(m, p[1:])
+					for _, id := range []kv.WorkerID{"w0", "w1"} {
+						coherent(t, m.Spans(id), len(p)-1)
 					}
 				}
 			}
 		})
 	}
-	t.Cleanup(func() { over.Store(true); readers.Wait() })
-	return &prompts
+	t.Cleanup(func() { close(prompts); readers.Wait() })
+	return prompts
+}
+
+// coherent insists that spans could be an answer about a prompt of n blocks.
+func coherent(t *testing.T, spans []kv.Span, n int) {
+	before, blocks := kv.TierSet(0), 0
+	for _, s := range spans {
+		if blocks += s.Blocks; s.Blocks < 1 || s.Tiers == before || s.Tiers == 0 || s.Tiers.Has(kv.Resume) || blocks > n {
+			t.Errorf("a reader saw the spans %v of a prompt of %d blocks", spans, n)
+		}
+		before = s.Tiers
+	}
 }
 
 // compareSnapshot: law 3.
