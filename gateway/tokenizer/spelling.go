@@ -43,9 +43,9 @@ func appendByteLevel(dst, piece []byte) ([]byte, bool) {
 }
 
 // appendSpaces appends piece with U+2581 as a space; false if it holds a
-// literal space, which the text to be merged never does.
+// literal space or is no UTF-8, which the text to be merged never does or is.
 func appendSpaces(dst, piece []byte) ([]byte, bool) {
-	if bytes.IndexByte(piece, ' ') >= 0 {
+	if bytes.IndexByte(piece, ' ') >= 0 || !utf8.Valid(piece) {
 		return dst, false
 	}
 	return append(dst, bytes.ReplaceAll(piece, []byte(spaceMark), []byte(" "))...), true
