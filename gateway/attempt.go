@@ -214,7 +214,7 @@ func (x *exchange) onboard(ctx context.Context, p *placement) (settle func()) {
 		defer span.End()
 		cut := p.estimate.Cut
 		deadline := x.dispatched.Add(restorePatience(p))
-		r, err := p.worker.Onboard(ctx, x.id, x.prompt.root, x.prompt.hashes[:cut], deadline)
+		r, err := p.worker.Onboard(ctx, x.id, x.prompt.root, x.prompt.hashes[:cut], p.pulls, deadline)
 		o := onboarded(cut, r, err)
 		x.entry.update(func(rec *Record) { rec.Onboard = o })
 		x.g.metrics.onboard(x.q.model, p.worker.ID(), o)

@@ -20,6 +20,8 @@ type placement struct {
 	// plan is set where the estimate is about known tokens: the engine must then
 	// restore exactly the cut.
 	plan bool
+	// pulls are the workers that have what the estimate restores from peers.
+	pulls []workers.PeerSource
 	// idle is set when no prefill was ahead of this one; behindMS is the work that
 	// joined behind it before its first token.
 	idle     bool
@@ -74,10 +76,11 @@ func (x *exchange) place() (*placement, *booking, error) {
 	defer span.End()
 	var p *placement
 	var b *booking
-	x.decide(ready, g.c.Policy, func(d *router.Decision, chosen *router.Candidate, now time.Time) {
+	x.decide(ready, g.c.Policy, func(d *router.Decision, req *router.Request, cs []router.Candidate, now time.Time) {
 		p = &placement{worker: ready[d.Chosen].worker, estimate: d.Estimates[d.Chosen], plan: x.prompt.tokens != nil && !x.prompt.batch}
 		p.idle = p.estimate.QueueMS == 0
-		b = g.bookLocked(x.id, p, chosen, now)
+		p.pulls = pulls(req, d, cs, ready)
+		b = g.bookLocked(x.id, p, &cs[d.Chosen], now)
 		ready[d.Chosen].sentLocked(x.prompt.hashes, now)
 	})
 	span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
@@ -139,9 +142,12 @@ type workspace struct {
 
 var workspaces = sync.Pool{New: func() any { return new(workspace) }}
 
+// booker takes note of a decision before another one can be made.
+type booker func(*router.Decision, *router.Request, []router.Candidate, time.Time)
+
 // decide prices the workers, lets the policy choose, calls book, if any, before
 // another decision can be made, and records it all.
-func (x *exchange) decide(ready []*seat, policy router.Policy, book func(*router.Decision, *router.Candidate, time.Time)) {
+func (x *exchange) decide(ready []*seat, policy router.Policy, book booker) {
 	g := x.g
 	began := g.c.Now()
 	blockSize := ready[0].worker.Known().BlockSize
@@ -158,7 +164,7 @@ func (x *exchange) decide(ready []*seat, policy router.Policy, book func(*router
 
 // choose is the part of a decision that must see those before it: it reads
 // loads and rates, decides and books under one lock.
-func (g *Gateway) choose(ws *workspace, req *router.Request, hashes []kv.Hash, ready []*seat, policy router.Policy, book func(*router.Decision, *router.Candidate, time.Time)) {
+func (g *Gateway) choose(ws *workspace, req *router.Request, hashes []kv.Hash, ready []*seat, policy router.Policy, book booker) {
 	ws.candidates = slices.Grow(ws.candidates[:0], len(ready))[:len(ready)]
 	g.placing.Lock()
 	defer g.placing.Unlock()
@@ -183,7 +189,7 @@ func (g *Gateway) choose(ws *workspace, req *router.Request, hashes []kv.Hash, r
 	d := &ws.decision
 	policy.DecideInto(d, req, ws.candidates)
 	if book != nil {
-		book(d, &ws.candidates[d.Chosen], req.Now)
+		book(d, req, ws.candidates, req.Now)
 	}
 }
 

@@ -1,6 +1,10 @@
 package router
 
-import "github.com/kvasir-ai/kvasir/internal/kv"
+import (
+	"iter"
+
+	"github.com/kvasir-ai/kvasir/internal/kv"
+)
 
 // Peers finds what workers can pull from each other: a worker that has a usable
 // peer link can fetch blocks from the cpu tier of any other that has one.
@@ -134,4 +138,22 @@ func (p *Peers) merge(own []kv.Span, i int) []kv.Span {
 	}
 	p.spans = append(p.spans, own...)
 	return p.spans[start:len(p.spans):len(p.spans)]
+}
+
+// Pulled yields the runs of c's first cut blocks that come from peers: the
+// number of a run's first block, and how many there are.
+func (c *Candidate) Pulled(r *Request, cut int) iter.Seq2[int, int] {
+	return func(yield func(first, count int) bool) {
+		q := newQuery(r, nil)
+		before, at := 0, 0
+		for _, s := range c.Spans {
+			var blocks TierBlocks
+			end := min(at+s.Blocks, cut)
+			c.sources(&blocks, &q, end)
+			if n := blocks[kv.Peer] - before; n > 0 && !yield(at, n) || end == cut {
+				return
+			}
+			before, at = blocks[kv.Peer], end
+		}
+	}
 }

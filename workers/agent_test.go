@@ -78,7 +78,7 @@ func TestOnboardThroughTheAgent(t *testing.T) {
 	commit(t, m, kv.Chain(nil, root, others, blockSize)) // pushes the first chain out of the gpu
 	eventually(t, "the eviction", func() bool { return m.Lookup(chain)[0].Tiers == kv.Tiers(kv.CPU) })
 
-	r, err := w.Onboard(t.Context(), "r1", root, append(chain, kv.Hash{1}), time.Now().Add(10*time.Second))
+	r, err := w.Onboard(t.Context(), "r1", root, append(chain, kv.Hash{1}), nil, time.Now().Add(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,12 +99,12 @@ func TestOnboardThroughTheAgent(t *testing.T) {
 	if n := m.Stats().Tiers[kv.GPU].Leased; n != 0 {
 		t.Errorf("%d blocks are held after the request", n)
 	}
-	if _, err := w.Onboard(t.Context(), "r2", root, chain, time.Now().Add(-time.Second)); err == nil {
+	if _, err := w.Onboard(t.Context(), "r2", root, chain, nil, time.Now().Add(-time.Second)); err == nil {
 		t.Error("a deadline in the past was met")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.Onboard(ctx, "r3", root, chain, time.Time{}); err == nil {
+	if _, err := w.Onboard(ctx, "r3", root, chain, nil, time.Time{}); err == nil {
 		t.Error("a cancelled call came through")
 	}
 }

@@ -60,6 +60,7 @@ func (a *agentClient) describe(ctx context.Context, timeout time.Duration) (info
 		Engine:    d.GetEngine(),
 		BlockSize: int(d.GetBlockSize()),
 		Tokenizer: d.GetTokenizer(),
+		Peer:      d.GetPeer(),
 	}
 	if err := info.Role.UnmarshalText([]byte(d.GetRole())); err != nil {
 		return Info{}, "", fmt.Errorf("agent: describe: %w", err)
@@ -67,10 +68,16 @@ func (a *agentClient) describe(ctx context.Context, timeout time.Duration) (info
 	return info, d.GetSharedStore(), nil
 }
 
+// PeerSource is a run of a plan's blocks that another worker has in cpu.
+type PeerSource struct {
+	Address      string // Info.Peer of that worker
+	First, Count int
+}
+
 // Onboard asks the agent to bring the leading blocks of a prompt up to the
-// engine, and returns when that is done, the deadline has passed (zero: none)
-// or ctx ends, which cancels what has not been moved yet.
-func (w *Worker) Onboard(ctx context.Context, requestID string, root kv.Hash, hashes []kv.Hash, deadline time.Time) (OnboardResult, error) {
+// engine, some of them from peers, and returns when that is done, the deadline
+// has passed (zero: none) or ctx ends, which cancels what has not been moved yet.
+func (w *Worker) Onboard(ctx context.Context, requestID string, root kv.Hash, hashes []kv.Hash, peers []PeerSource, deadline time.Time) (OnboardResult, error) {
 	a := w.agent.Load()
 	if a == nil {
 		return OnboardResult{}, ErrNoAgent
@@ -79,6 +86,9 @@ func (w *Worker) Onboard(ctx context.Context, requestID string, root kv.Hash, ha
 		RequestId: requestID,
 		Root:      root[:],
 		Hashes:    agentpb.PackHashes(make([]byte, 0, len(root)*len(hashes)), hashes),
+	}
+	for _, p := range peers {
+		req.Peers = append(req.Peers, &agentpb.PeerSource{Address: p.Address, First: uint32(p.First), Count: uint32(p.Count)})
 	}
 	if !deadline.IsZero() {
 		left := deadline.Sub(w.c.Now())

@@ -31,7 +31,7 @@ func TestAWorkerKnownByItsURLAlone(t *testing.T) {
 	if st := w.Stats(); st.KVUsage != -1 || st.GPUBlocks != 40 || st.At.IsZero() {
 		t.Errorf("stats %+v", st)
 	}
-	if _, err := w.Onboard(t.Context(), "r", root, nil, time.Time{}); !errors.Is(err, workers.ErrNoAgent) {
+	if _, err := w.Onboard(t.Context(), "r", root, nil, nil, time.Time{}); !errors.Is(err, workers.ErrNoAgent) {
 		t.Errorf("onboarding without an agent: %v", err)
 	}
 

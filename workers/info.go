@@ -23,6 +23,9 @@ type Info struct {
 	Events    EventSource `json:"events,omitzero"`
 	Agent     string      `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
 	Tokenizer string      `json:"tokenizer,omitempty"`
+	// Peer is where agents pull the worker's blocks, host:port. Only its agent
+	// says so.
+	Peer string `json:"-"`
 	// Ranks is set when the worker is one data-parallel rank of an engine, which
 	// has so many; Rank is which. They share the URL, and each has a cache and a
 	// queue of its own.

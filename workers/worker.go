@@ -178,6 +178,9 @@ func (w *Worker) learn(d Info, store string) error {
 	fill(&info.Model, d.Model)
 	fill(&info.Engine, d.Engine)
 	fill(&info.Tokenizer, d.Tokenizer)
+	if d.Peer != "" {
+		info.Peer = d.Peer
+	}
 	if info.BlockSize == 0 {
 		info.BlockSize = d.BlockSize
 	}

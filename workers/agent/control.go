@@ -31,6 +31,7 @@ func (a *Agent) Describe(ctx context.Context, _ *agentpb.DescribeRequest) (*agen
 		BlockBytes:     a.blockBytes(),
 		EventsEndpoint: info.Events.Endpoint,
 		Version:        a.c.Version,
+		Peer:           a.peerAddress(),
 	}, nil
 }
 
@@ -40,6 +41,14 @@ func (a *Agent) blockBytes() uint32 {
 		return 0
 	}
 	return uint32(a.c.Manager.BlockBytes())
+}
+
+// peerAddress is where the manager lends; empty where it does not.
+func (a *Agent) peerAddress() string {
+	if a.c.Manager == nil {
+		return ""
+	}
+	return a.c.Manager.PeerAddress()
 }
 
 func (a *Agent) sharedStore() string {
@@ -63,6 +72,9 @@ func (a *Agent) Onboard(ctx context.Context, req *agentpb.OnboardRequest) (*agen
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	r := kvbm.OnboardRequest{ID: req.GetRequestId(), Blocks: kv.Blocks(nil, root, hashes)}
+	for _, p := range req.GetPeers() {
+		r.Peers = append(r.Peers, kvbm.PeerSource{Address: p.GetAddress(), First: int(p.GetFirst()), Count: int(p.GetCount())})
+	}
 	if ms := req.GetDeadlineMs(); ms > 0 {
 		r.Deadline = time.Now().Add(time.Duration(ms) * time.Millisecond)
 	}

@@ -138,7 +138,7 @@ func (x WatchBlocksResponse_Part) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchBlocksResponse_Part.Descriptor instead.
 func (WatchBlocksResponse_Part) EnumDescriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5, 0}
+	return file_agent_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type BlockEvent_Kind int32
@@ -190,7 +190,7 @@ func (x BlockEvent_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BlockEvent_Kind.Descriptor instead.
 func (BlockEvent_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6, 0}
+	return file_agent_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type DescribeRequest struct {
@@ -245,8 +245,10 @@ type DescribeResponse struct {
 	// Where the engine itself publishes KV events, as seen from the agent.
 	EventsEndpoint string `protobuf:"bytes,10,opt,name=events_endpoint,json=eventsEndpoint,proto3" json:"events_endpoint,omitempty"`
 	Version        string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Where other agents pull this one's blocks, host:port; empty: nowhere.
+	Peer          string `protobuf:"bytes,12,opt,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
@@ -356,6 +358,13 @@ func (x *DescribeResponse) GetVersion() string {
 	return ""
 }
 
+func (x *DescribeResponse) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
 type OnboardRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -364,7 +373,10 @@ type OnboardRequest struct {
 	// Leading blocks of the prompt, 16 bytes each.
 	Hashes []byte `protobuf:"bytes,3,opt,name=hashes,proto3" json:"hashes,omitempty"`
 	// How long the caller waits; late blocks are misses. 0: no limit.
-	DeadlineMs    uint32 `protobuf:"varint,4,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	DeadlineMs uint32 `protobuf:"varint,4,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	// What is to be pulled from other agents' cpu tiers. Where several have a
+	// block, the first one that works is asked.
+	Peers         []*PeerSource `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +439,75 @@ func (x *OnboardRequest) GetDeadlineMs() uint32 {
 	return 0
 }
 
+func (x *OnboardRequest) GetPeers() []*PeerSource {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// A run of an OnboardRequest's blocks that another agent has.
+type PeerSource struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Of the first block of the run in hashes.
+	First         uint32 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Count         uint32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerSource) Reset() {
+	*x = PeerSource{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerSource) ProtoMessage() {}
+
+func (x *PeerSource) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerSource.ProtoReflect.Descriptor instead.
+func (*PeerSource) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PeerSource) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PeerSource) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *PeerSource) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type OnboardResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// TIER_GPU counts blocks that were there already.
@@ -440,7 +521,7 @@ type OnboardResponse struct {
 
 func (x *OnboardResponse) Reset() {
 	*x = OnboardResponse{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +533,7 @@ func (x *OnboardResponse) String() string {
 func (*OnboardResponse) ProtoMessage() {}
 
 func (x *OnboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +546,7 @@ func (x *OnboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OnboardResponse.ProtoReflect.Descriptor instead.
 func (*OnboardResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OnboardResponse) GetTiers() []*OnboardResponse_FromTier {
@@ -508,7 +589,7 @@ type WatchBlocksRequest struct {
 
 func (x *WatchBlocksRequest) Reset() {
 	*x = WatchBlocksRequest{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +601,7 @@ func (x *WatchBlocksRequest) String() string {
 func (*WatchBlocksRequest) ProtoMessage() {}
 
 func (x *WatchBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +614,7 @@ func (x *WatchBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBlocksRequest.ProtoReflect.Descriptor instead.
 func (*WatchBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WatchBlocksRequest) GetEpoch() uint64 {
@@ -567,7 +648,7 @@ type WatchBlocksResponse struct {
 
 func (x *WatchBlocksResponse) Reset() {
 	*x = WatchBlocksResponse{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +660,7 @@ func (x *WatchBlocksResponse) String() string {
 func (*WatchBlocksResponse) ProtoMessage() {}
 
 func (x *WatchBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +673,7 @@ func (x *WatchBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBlocksResponse.ProtoReflect.Descriptor instead.
 func (*WatchBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchBlocksResponse) GetEpoch() uint64 {
@@ -650,7 +731,7 @@ type BlockEvent struct {
 
 func (x *BlockEvent) Reset() {
 	*x = BlockEvent{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +743,7 @@ func (x *BlockEvent) String() string {
 func (*BlockEvent) ProtoMessage() {}
 
 func (x *BlockEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +756,7 @@ func (x *BlockEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockEvent.ProtoReflect.Descriptor instead.
 func (*BlockEvent) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BlockEvent) GetKind() BlockEvent_Kind {
@@ -716,7 +797,7 @@ type WatchStatsRequest struct {
 
 func (x *WatchStatsRequest) Reset() {
 	*x = WatchStatsRequest{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +809,7 @@ func (x *WatchStatsRequest) String() string {
 func (*WatchStatsRequest) ProtoMessage() {}
 
 func (x *WatchStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +822,7 @@ func (x *WatchStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchStatsRequest) GetIntervalMs() uint32 {
@@ -767,7 +848,7 @@ type WatchStatsResponse struct {
 
 func (x *WatchStatsResponse) Reset() {
 	*x = WatchStatsResponse{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +860,7 @@ func (x *WatchStatsResponse) String() string {
 func (*WatchStatsResponse) ProtoMessage() {}
 
 func (x *WatchStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +873,7 @@ func (x *WatchStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchStatsResponse) GetEngine() *EngineStats {
@@ -853,7 +934,7 @@ type EngineStats struct {
 
 func (x *EngineStats) Reset() {
 	*x = EngineStats{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +946,7 @@ func (x *EngineStats) String() string {
 func (*EngineStats) ProtoMessage() {}
 
 func (x *EngineStats) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +959,7 @@ func (x *EngineStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EngineStats.ProtoReflect.Descriptor instead.
 func (*EngineStats) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EngineStats) GetRunning() uint32 {
@@ -950,7 +1031,7 @@ type TierStats struct {
 
 func (x *TierStats) Reset() {
 	*x = TierStats{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1043,7 @@ func (x *TierStats) String() string {
 func (*TierStats) ProtoMessage() {}
 
 func (x *TierStats) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1056,7 @@ func (x *TierStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TierStats.ProtoReflect.Descriptor instead.
 func (*TierStats) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TierStats) GetTier() Tier {
@@ -1080,7 +1161,7 @@ type LinkStats struct {
 
 func (x *LinkStats) Reset() {
 	*x = LinkStats{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1173,7 @@ func (x *LinkStats) String() string {
 func (*LinkStats) ProtoMessage() {}
 
 func (x *LinkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1186,7 @@ func (x *LinkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStats.ProtoReflect.Descriptor instead.
 func (*LinkStats) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LinkStats) GetFrom() Tier {
@@ -1194,7 +1275,7 @@ type EventStats struct {
 
 func (x *EventStats) Reset() {
 	*x = EventStats{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1287,7 @@ func (x *EventStats) String() string {
 func (*EventStats) ProtoMessage() {}
 
 func (x *EventStats) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1300,7 @@ func (x *EventStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventStats.ProtoReflect.Descriptor instead.
 func (*EventStats) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EventStats) GetEngineSource() bool {
@@ -1268,7 +1349,7 @@ type OnboardResponse_FromTier struct {
 
 func (x *OnboardResponse_FromTier) Reset() {
 	*x = OnboardResponse_FromTier{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1361,7 @@ func (x *OnboardResponse_FromTier) String() string {
 func (*OnboardResponse_FromTier) ProtoMessage() {}
 
 func (x *OnboardResponse_FromTier) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1374,7 @@ func (x *OnboardResponse_FromTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OnboardResponse_FromTier.ProtoReflect.Descriptor instead.
 func (*OnboardResponse_FromTier) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3, 0}
+	return file_agent_proto_rawDescGZIP(), []int{4, 0}
 }
 
 func (x *OnboardResponse_FromTier) GetTier() Tier {
@@ -1322,7 +1403,7 @@ var File_agent_proto protoreflect.FileDescriptor
 const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"\vagent.proto\x12\x0fkvasir.agent.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xba\x02\n" +
+	"\x0fDescribeRequest\"\xce\x02\n" +
 	"\x10DescribeResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x10\n" +
@@ -1337,14 +1418,21 @@ const file_agent_proto_rawDesc = "" +
 	"blockBytes\x12'\n" +
 	"\x0fevents_endpoint\x18\n" +
 	" \x01(\tR\x0eeventsEndpoint\x12\x18\n" +
-	"\aversion\x18\v \x01(\tR\aversion\"|\n" +
+	"\aversion\x18\v \x01(\tR\aversion\x12\x12\n" +
+	"\x04peer\x18\f \x01(\tR\x04peer\"\xaf\x01\n" +
 	"\x0eOnboardRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\x12\x16\n" +
 	"\x06hashes\x18\x03 \x01(\fR\x06hashes\x12\x1f\n" +
 	"\vdeadline_ms\x18\x04 \x01(\rR\n" +
-	"deadlineMs\"\x8d\x02\n" +
+	"deadlineMs\x121\n" +
+	"\x05peers\x18\x05 \x03(\v2\x1b.kvasir.agent.v1.PeerSourceR\x05peers\"R\n" +
+	"\n" +
+	"PeerSource\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\rR\x05first\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\x8d\x02\n" +
 	"\x0fOnboardResponse\x12?\n" +
 	"\x05tiers\x18\x01 \x03(\v2).kvasir.agent.v1.OnboardResponse.FromTierR\x05tiers\x12\x16\n" +
 	"\x06missed\x18\x02 \x01(\rR\x06missed\x12\x14\n" +
@@ -1468,7 +1556,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_agent_proto_goTypes = []any{
 	(Tier)(0),                        // 0: kvasir.agent.v1.Tier
 	(WatchBlocksResponse_Part)(0),    // 1: kvasir.agent.v1.WatchBlocksResponse.Part
@@ -1476,45 +1564,47 @@ var file_agent_proto_goTypes = []any{
 	(*DescribeRequest)(nil),          // 3: kvasir.agent.v1.DescribeRequest
 	(*DescribeResponse)(nil),         // 4: kvasir.agent.v1.DescribeResponse
 	(*OnboardRequest)(nil),           // 5: kvasir.agent.v1.OnboardRequest
-	(*OnboardResponse)(nil),          // 6: kvasir.agent.v1.OnboardResponse
-	(*WatchBlocksRequest)(nil),       // 7: kvasir.agent.v1.WatchBlocksRequest
-	(*WatchBlocksResponse)(nil),      // 8: kvasir.agent.v1.WatchBlocksResponse
-	(*BlockEvent)(nil),               // 9: kvasir.agent.v1.BlockEvent
-	(*WatchStatsRequest)(nil),        // 10: kvasir.agent.v1.WatchStatsRequest
-	(*WatchStatsResponse)(nil),       // 11: kvasir.agent.v1.WatchStatsResponse
-	(*EngineStats)(nil),              // 12: kvasir.agent.v1.EngineStats
-	(*TierStats)(nil),                // 13: kvasir.agent.v1.TierStats
-	(*LinkStats)(nil),                // 14: kvasir.agent.v1.LinkStats
-	(*EventStats)(nil),               // 15: kvasir.agent.v1.EventStats
-	(*OnboardResponse_FromTier)(nil), // 16: kvasir.agent.v1.OnboardResponse.FromTier
+	(*PeerSource)(nil),               // 6: kvasir.agent.v1.PeerSource
+	(*OnboardResponse)(nil),          // 7: kvasir.agent.v1.OnboardResponse
+	(*WatchBlocksRequest)(nil),       // 8: kvasir.agent.v1.WatchBlocksRequest
+	(*WatchBlocksResponse)(nil),      // 9: kvasir.agent.v1.WatchBlocksResponse
+	(*BlockEvent)(nil),               // 10: kvasir.agent.v1.BlockEvent
+	(*WatchStatsRequest)(nil),        // 11: kvasir.agent.v1.WatchStatsRequest
+	(*WatchStatsResponse)(nil),       // 12: kvasir.agent.v1.WatchStatsResponse
+	(*EngineStats)(nil),              // 13: kvasir.agent.v1.EngineStats
+	(*TierStats)(nil),                // 14: kvasir.agent.v1.TierStats
+	(*LinkStats)(nil),                // 15: kvasir.agent.v1.LinkStats
+	(*EventStats)(nil),               // 16: kvasir.agent.v1.EventStats
+	(*OnboardResponse_FromTier)(nil), // 17: kvasir.agent.v1.OnboardResponse.FromTier
 }
 var file_agent_proto_depIdxs = []int32{
-	16, // 0: kvasir.agent.v1.OnboardResponse.tiers:type_name -> kvasir.agent.v1.OnboardResponse.FromTier
-	1,  // 1: kvasir.agent.v1.WatchBlocksResponse.part:type_name -> kvasir.agent.v1.WatchBlocksResponse.Part
-	9,  // 2: kvasir.agent.v1.WatchBlocksResponse.events:type_name -> kvasir.agent.v1.BlockEvent
-	2,  // 3: kvasir.agent.v1.BlockEvent.kind:type_name -> kvasir.agent.v1.BlockEvent.Kind
-	0,  // 4: kvasir.agent.v1.BlockEvent.tier:type_name -> kvasir.agent.v1.Tier
-	12, // 5: kvasir.agent.v1.WatchStatsResponse.engine:type_name -> kvasir.agent.v1.EngineStats
-	13, // 6: kvasir.agent.v1.WatchStatsResponse.tiers:type_name -> kvasir.agent.v1.TierStats
-	14, // 7: kvasir.agent.v1.WatchStatsResponse.links:type_name -> kvasir.agent.v1.LinkStats
-	15, // 8: kvasir.agent.v1.WatchStatsResponse.events:type_name -> kvasir.agent.v1.EventStats
-	0,  // 9: kvasir.agent.v1.TierStats.tier:type_name -> kvasir.agent.v1.Tier
-	0,  // 10: kvasir.agent.v1.LinkStats.from:type_name -> kvasir.agent.v1.Tier
-	0,  // 11: kvasir.agent.v1.LinkStats.to:type_name -> kvasir.agent.v1.Tier
-	0,  // 12: kvasir.agent.v1.OnboardResponse.FromTier.tier:type_name -> kvasir.agent.v1.Tier
-	3,  // 13: kvasir.agent.v1.Agent.Describe:input_type -> kvasir.agent.v1.DescribeRequest
-	5,  // 14: kvasir.agent.v1.Agent.Onboard:input_type -> kvasir.agent.v1.OnboardRequest
-	7,  // 15: kvasir.agent.v1.Agent.WatchBlocks:input_type -> kvasir.agent.v1.WatchBlocksRequest
-	10, // 16: kvasir.agent.v1.Agent.WatchStats:input_type -> kvasir.agent.v1.WatchStatsRequest
-	4,  // 17: kvasir.agent.v1.Agent.Describe:output_type -> kvasir.agent.v1.DescribeResponse
-	6,  // 18: kvasir.agent.v1.Agent.Onboard:output_type -> kvasir.agent.v1.OnboardResponse
-	8,  // 19: kvasir.agent.v1.Agent.WatchBlocks:output_type -> kvasir.agent.v1.WatchBlocksResponse
-	11, // 20: kvasir.agent.v1.Agent.WatchStats:output_type -> kvasir.agent.v1.WatchStatsResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	6,  // 0: kvasir.agent.v1.OnboardRequest.peers:type_name -> kvasir.agent.v1.PeerSource
+	17, // 1: kvasir.agent.v1.OnboardResponse.tiers:type_name -> kvasir.agent.v1.OnboardResponse.FromTier
+	1,  // 2: kvasir.agent.v1.WatchBlocksResponse.part:type_name -> kvasir.agent.v1.WatchBlocksResponse.Part
+	10, // 3: kvasir.agent.v1.WatchBlocksResponse.events:type_name -> kvasir.agent.v1.BlockEvent
+	2,  // 4: kvasir.agent.v1.BlockEvent.kind:type_name -> kvasir.agent.v1.BlockEvent.Kind
+	0,  // 5: kvasir.agent.v1.BlockEvent.tier:type_name -> kvasir.agent.v1.Tier
+	13, // 6: kvasir.agent.v1.WatchStatsResponse.engine:type_name -> kvasir.agent.v1.EngineStats
+	14, // 7: kvasir.agent.v1.WatchStatsResponse.tiers:type_name -> kvasir.agent.v1.TierStats
+	15, // 8: kvasir.agent.v1.WatchStatsResponse.links:type_name -> kvasir.agent.v1.LinkStats
+	16, // 9: kvasir.agent.v1.WatchStatsResponse.events:type_name -> kvasir.agent.v1.EventStats
+	0,  // 10: kvasir.agent.v1.TierStats.tier:type_name -> kvasir.agent.v1.Tier
+	0,  // 11: kvasir.agent.v1.LinkStats.from:type_name -> kvasir.agent.v1.Tier
+	0,  // 12: kvasir.agent.v1.LinkStats.to:type_name -> kvasir.agent.v1.Tier
+	0,  // 13: kvasir.agent.v1.OnboardResponse.FromTier.tier:type_name -> kvasir.agent.v1.Tier
+	3,  // 14: kvasir.agent.v1.Agent.Describe:input_type -> kvasir.agent.v1.DescribeRequest
+	5,  // 15: kvasir.agent.v1.Agent.Onboard:input_type -> kvasir.agent.v1.OnboardRequest
+	8,  // 16: kvasir.agent.v1.Agent.WatchBlocks:input_type -> kvasir.agent.v1.WatchBlocksRequest
+	11, // 17: kvasir.agent.v1.Agent.WatchStats:input_type -> kvasir.agent.v1.WatchStatsRequest
+	4,  // 18: kvasir.agent.v1.Agent.Describe:output_type -> kvasir.agent.v1.DescribeResponse
+	7,  // 19: kvasir.agent.v1.Agent.Onboard:output_type -> kvasir.agent.v1.OnboardResponse
+	9,  // 20: kvasir.agent.v1.Agent.WatchBlocks:output_type -> kvasir.agent.v1.WatchBlocksResponse
+	12, // 21: kvasir.agent.v1.Agent.WatchStats:output_type -> kvasir.agent.v1.WatchStatsResponse
+	18, // [18:22] is the sub-list for method output_type
+	14, // [14:18] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1522,14 +1612,14 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[9].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,8 @@ func (s *scheduler) intake(q *sequence) {
 		ID:       id,
 		Blocks:   kv.Blocks(nil, q.root, q.hashes[:n]),
 		Deadline: time.Now().Add(s.restoreTimeout),
+		// The router may have found blocks at a peer's, and tells the agent which.
+		AwaitPlan: id != "",
 	})
 	q.state = restoring
 	s.restoring = append(s.restoring, q)
