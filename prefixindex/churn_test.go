@@ -13,7 +13,7 @@ import (
 // evict others, some whole, some from the end, in pieces and out of order. What
 // the index takes does not grow. KVASIR_STEPS=50 makes it 10^8 block events.
 func TestMemoryIsFlatUnderChurn(t *testing.T) {
-	const holders, live = 8, 20_000 // blocks of each
+	const holders, live = 8, 20_000 / raceSlowdown // blocks of each
 	rng := rand.New(rand.NewPCG(seed(t), 1))
 	x := New(Options{})
 	systems := make([][]kv.Hash, 16)
@@ -65,7 +65,7 @@ func TestMemoryIsFlatUnderChurn(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return float64(m.HeapAlloc)
 	}
-	total := 2_000_000 * steps(1)
+	total := 2_000_000 / raceSlowdown * steps(1)
 	churn(total / 2) // the caches are full, and as mixed as they will be
 	bytes, heapThen, at := float64(x.Stats().Bytes), heap(), events
 	churn(total)
