@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/config"
@@ -69,6 +73,12 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 	if r := cfg.Tiers.Redis; r != nil {
 		tiers.Redis = kvbm.RedisConfig{URL: r.URL, TTL: time.Duration(r.TTL)}
 	}
+	if p := cfg.Tiers.Peer; p != nil {
+		var err error
+		if tiers.Peer, err = peerTier(p); err != nil {
+			return err
+		}
+	}
 	engine, err := embedded.Start(ctx, embedded.Config{
 		Model: e.Model, Name: cfg.Agent.Model, Listen: e.Listen, BlockSize: e.BlockSize, GPUBlocks: e.GPUBlocks,
 		MaxContext: e.MaxContext, Threads: e.Threads, Tiers: tiers, Log: log,
@@ -81,6 +91,37 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 	n.info.URL, n.info.BlockSize, n.info.Tokenizer = engine.URL(), e.BlockSize, e.Model
 	n.info.Events = workers.EventSource(engine.EventSource())
 	return nil
+}
+
+// peerTier reads what the settings of the peer tier point to.
+func peerTier(p *config.Peer) (c kvbm.PeerConfig, err error) {
+	c = kvbm.PeerConfig{Listen: cmp.Or(p.Listen, "127.0.0.1:0"), Advertise: p.Advertise, Secret: p.Secret}
+	if p.SecretFile != "" {
+		b, err := os.ReadFile(p.SecretFile)
+		if err != nil {
+			return c, fmt.Errorf("tiers.peer.secret_file: %w", err)
+		}
+		if c.Secret = strings.TrimSpace(string(b)); c.Secret == "" {
+			return c, fmt.Errorf("tiers.peer.secret_file: %s is empty", p.SecretFile)
+		}
+	}
+	if p.Cert == "" {
+		return c, nil
+	}
+	cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+	if err != nil {
+		return c, fmt.Errorf("tiers.peer.cert: %w", err)
+	}
+	pem, err := os.ReadFile(p.CA)
+	if err != nil {
+		return c, fmt.Errorf("tiers.peer.ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return c, fmt.Errorf("tiers.peer.ca: %s holds no certificate", p.CA)
+	}
+	c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
+	return c, nil
 }
 
 // slabFolders are where the worker keeps its slabs, one on each device.

@@ -149,6 +149,9 @@ type Tiers struct {
 	Disk *Disk `yaml:"disk"`
 	// A Redis shared by the workers of a model.
 	Redis *Redis `yaml:"redis"`
+	// Workers of a model pull blocks from each other's cpu tier. true: those on
+	// this machine, without a secret.
+	Peer *Peer `yaml:"peer"`
 }
 
 // Disk is the disk tier.
@@ -168,10 +171,41 @@ type Disk struct {
 // Redis is the shared tier.
 type Redis struct {
 	// redis://[user:password@]host:port/db or rediss:// for TLS, or unix:///path.
+	// A cluster: ?cluster=true, further nodes as &addr=host:port. Behind
+	// sentinels: ?master_name=NAME, host and addr being sentinels.
 	URL string `yaml:"url"`
+	// Further servers; each block has its place on one of them.
+	More []string `yaml:"more"`
+	// File with the certificates that a rediss:// server's is checked with.
+	// Absent: the system's.
+	CA string `yaml:"ca"`
 	// How long an unused block is kept.
 	TTL Duration `yaml:"ttl"`
 }
+
+// Peer is the peer tier.
+type Peer struct {
+	// Address that blocks are lent at. Absent: a free port, for workers on this
+	// machine only.
+	Listen string `yaml:"listen"`
+	// Address that other workers use when it differs from `listen`.
+	Advertise string `yaml:"advertise"`
+	// What all workers of the fleet must know to pull; needed where `listen` can
+	// be reached from other machines.
+	Secret string `yaml:"secret"`
+	// File that holds the secret, in its place.
+	SecretFile string `yaml:"secret_file"`
+	// PEM files for TLS below the protocol: this worker's certificate, its key,
+	// and the authority that has signed those of all. All three or none.
+	Cert string `yaml:"cert"`
+	// Key of `cert`.
+	Key string `yaml:"key"`
+	// Authority.
+	CA string `yaml:"ca"`
+}
+
+// DefaultsWork implements switchable.
+func (*Peer) DefaultsWork() {}
 
 // Agent is what `kvasir worker` runs: a block manager and control API beside
 // an engine, or, with engine embedded, the engine too.

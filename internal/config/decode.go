@@ -33,6 +33,9 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 	if n.Tag == "!!null" {
 		return // "key:" with nothing after it leaves the default
 	}
+	if n.Tag == "!!bool" && turn(v, n.Value) {
+		return
+	}
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
@@ -51,6 +54,27 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		d.scalar(n, v, path)
 	}
+}
+
+// switchable are optional settings that true may stand for, because their
+// defaults work, and false for their absence.
+type switchable interface{ DefaultsWork() }
+
+// turn sets what the text "true" or "false" stands for; false where they don't.
+func turn(v reflect.Value, text string) bool {
+	if v.Kind() != reflect.Pointer || !v.Type().Implements(reflect.TypeFor[switchable]()) {
+		return false
+	}
+	on, err := strconv.ParseBool(text)
+	switch {
+	case err != nil:
+		return false
+	case on:
+		v.Set(reflect.New(v.Type().Elem()))
+	default:
+		v.SetZero()
+	}
+	return true
 }
 
 func (d *decoder) text(n *yaml.Node, t encoding.TextUnmarshaler, path string) {

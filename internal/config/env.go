@@ -89,6 +89,9 @@ func envFields(v reflect.Value, prefix string, vars map[string]string, fail func
 	for i := range v.NumField() {
 		name := prefix + "_" + strings.ToUpper(v.Type().Field(i).Tag.Get("yaml"))
 		field := v.Field(i)
+		if turn(field, vars[name]) {
+			continue
+		}
 		if field.Kind() == reflect.Pointer {
 			if field.IsNil() {
 				if !anyWithPrefix(vars, name+"_") {

@@ -186,7 +186,41 @@ func (v *validator) tiers(t Tiers) {
 	}
 	if t.Redis != nil {
 		v.url("tiers.redis.url", t.Redis.URL, "redis", "rediss", "unix")
+		for i, u := range t.Redis.More {
+			v.url(fmt.Sprintf("tiers.redis.more[%d]", i), u, "redis", "rediss", "unix")
+		}
 	}
+	if t.Peer != nil {
+		v.peer(t.Peer)
+	}
+}
+
+func (v *validator) peer(p *Peer) {
+	if p.Listen != "" {
+		v.address("tiers.peer.listen", p.Listen)
+	}
+	if p.Advertise != "" {
+		v.address("tiers.peer.advertise", p.Advertise)
+	}
+	if p.Secret != "" && p.SecretFile != "" {
+		v.fail("tiers.peer.secret_file", "set besides secret; give one of them")
+	}
+	if p.Secret == "" && p.SecretFile == "" && !p.local() {
+		v.fail("tiers.peer.secret", "missing; %s can be reached from other machines, and whoever reaches it could read blocks", p.Listen)
+	}
+	if n := len(p.Cert) * len(p.Key) * len(p.CA); n == 0 && p.Cert+p.Key+p.CA != "" {
+		v.fail("tiers.peer.cert", "cert, key and ca belong together")
+	}
+}
+
+// local reports whether only this machine reaches the listener.
+func (p *Peer) local() bool {
+	if p.Listen == "" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(p.Listen)
+	ip := net.ParseIP(host)
+	return err != nil || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (v *validator) agent(a Agent) {

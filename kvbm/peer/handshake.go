@@ -66,7 +66,7 @@ func dial(ctx context.Context, address string, o Options) (net.Conn, error) {
 		c = o.wrap(c)
 	}
 	if o.TLS != nil {
-		t := tls.Client(c, o.TLS)
+		t := tls.Client(c, forHost(o.TLS, address))
 		if err := t.HandshakeContext(ctx); err != nil {
 			c.Close()
 			return nil, err
@@ -83,6 +83,17 @@ func dial(ctx context.Context, address string, o Options) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// forHost is the configuration for a certificate of the host that is dialled.
+func forHost(c *tls.Config, address string) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if c.ServerName != "" || err != nil {
+		return c
+	}
+	c = c.Clone()
+	c.ServerName = host
+	return c
 }
 
 // introduce is the client's side of the handshake.

@@ -423,7 +423,7 @@ func TestOverTLS(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
 	o.TLS = &tls.Config{RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, ServerName: "127.0.0.1"}
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	srv := serve(t, o, s)
 	got, ends, err := fetch(t.Context(), client(t, srv.Addr(), o), o.BlockBytes, h)
 	if err != nil || ends[0] != nil || !bytes.Equal(got[0], s.blocks[h]) {
