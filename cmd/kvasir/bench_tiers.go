@@ -108,8 +108,12 @@ func printGPU(c *cobra.Command, r *gpubench.Report) error {
 		}
 	}
 	for _, l := range r.Latencies {
-		if _, err := fmt.Fprintf(out, "load of 2 MB, engine %-8s beside %-26s p50 %5.0f us, p99 %5.0f, max %5.0f (%d loads)\n",
-			l.Engine, l.Beside+":", l.P50, l.P99, l.Max, l.N); err != nil {
+		what := "load"
+		if l.Raw {
+			what = "copy"
+		}
+		if _, err := fmt.Fprintf(out, "%s of 2 MB, engine %-8s beside %-26s p50 %5.0f us, p90 %5.0f, p99 %5.0f, max %5.0f (%d)\n",
+			what, l.Engine, l.Beside+":", l.P50, l.P90, l.P99, l.Max, l.N); err != nil {
 			return err
 		}
 	}

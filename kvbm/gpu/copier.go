@@ -118,8 +118,9 @@ func (c *streamCopier) wait(place, bytes int) error {
 	c.ended = time.Now()
 	if err == nil && known {
 		// A late look makes this call seem longer and the next one shorter; the
-		// average is right.
-		c.perByte += (float64(c.ended.Sub(begun))/float64(bytes) - c.perByte) / 32
+		// average is right. One that was very late counts for less.
+		sample := min(float64(c.ended.Sub(begun))/float64(bytes), 2*c.perByte)
+		c.perByte += (sample - c.perByte) / 32
 	}
 	return err
 }

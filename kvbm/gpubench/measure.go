@@ -112,7 +112,9 @@ func inBoth(direction int, move func(which int) (bytes int, err error), window t
 // the engine alone again, the limit again.
 func (b *bench) measure(ctx context.Context, e *gpu.Engine, load string, direction int) (c Case, err error) {
 	c = Case{Direction: directionNames[direction], Engine: load}
+	cpu := cpuTime()
 	before, err := b.limits.rate(direction)
+	c.LimitCPU = (cpuTime() - cpu).Seconds() / (before * limitWindow.Seconds())
 	if err != nil {
 		return c, err
 	}
@@ -125,7 +127,7 @@ func (b *bench) measure(ctx context.Context, e *gpu.Engine, load string, directi
 		return c, err
 	}
 	e.SetDecoding(load == Decode)
-	cpu := cpuTime()
+	cpu = cpuTime()
 	saves, loads := b.transfers(b.to, b.pages[benchSlots:]), b.transfers(b.from, b.pages[:benchSlots])
 	beside, err := b.pace(load, func() (err error) {
 		c.Rate, err = inBoth(direction, func(which int) (int, error) {
@@ -184,7 +186,7 @@ func cpuTime() time.Duration {
 }
 
 // latencies measures demand loads of one block beside nothing, bulk saves, and
-// bulk prefetches with bulk saves.
+// bulk prefetches with bulk saves, in turn with plain copies of as many bytes.
 func (b *bench) latencies(ctx context.Context, load string) error {
 	e, err := b.dev.Attach(b.reg)
 	if err != nil {
@@ -196,30 +198,40 @@ func (b *bench) latencies(ctx context.Context, load string) error {
 		return err
 	}
 	time.Sleep(settle)
-	saves, loads := b.transfers(b.to, b.pages[benchSlots:]), b.transfers(b.from, b.pages[:benchSlots])
+	save := func(ctx context.Context) error { return e.Save(ctx, b.transfers(b.to, b.pages[benchSlots:]), 0) }
+	prefetch := func(ctx context.Context) error {
+		return e.Load(ctx, policy.Prefetch, b.transfers(b.from, b.pages[:benchSlots]))
+	}
+	demand := func() error {
+		slot := rand.IntN(benchSlots) // the page's own block, so that pages keep what they held
+		return e.Load(ctx, policy.Demand, []gpu.Transfer{{Page: b.pages[slot], Host: b.from.Slot(slot)}})
+	}
 	for _, beside := range []struct {
 		name  string
 		moves []func(context.Context) error
 	}{
-		{"nothing", nil},
-		{"bulk offload", []func(context.Context) error{func(ctx context.Context) error { return e.Save(ctx, saves, 0) }}},
-		{"bulk offload and prefetch", []func(context.Context) error{
-			func(ctx context.Context) error { return e.Save(ctx, saves, 0) },
-			func(ctx context.Context) error { return e.Load(ctx, policy.Prefetch, loads) },
-		}},
+		{besideNothing, nil}, {besideOffload, []func(context.Context) error{save}},
+		{"bulk offload and prefetch", []func(context.Context) error{save, prefetch}},
 	} {
-		l, err := b.latency(ctx, e, beside.moves)
+		l, raw, err := b.latency(ctx, demand, beside.moves)
 		if err != nil {
 			return err
 		}
-		l.Engine, l.Beside = load, beside.name
-		b.report.Latencies = append(b.report.Latencies, l)
+		for _, l := range []Latency{l, raw} {
+			l.Engine, l.Beside = load, beside.name
+			b.report.Latencies = append(b.report.Latencies, l)
+		}
 	}
 	_, err = b.tell(Idle)
 	return err
 }
 
-func (b *bench) latency(ctx context.Context, e *gpu.Engine, moves []func(context.Context) error) (l Latency, err error) {
+const (
+	besideNothing = "nothing"
+	besideOffload = "bulk offload"
+)
+
+func (b *bench) latency(ctx context.Context, demand func() error, moves []func(context.Context) error) (l, raw Latency, err error) {
 	const n = 1500
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -234,18 +246,26 @@ func (b *bench) latency(ctx context.Context, e *gpu.Engine, moves []func(context
 			}
 		})
 	}
-	took := make([]float64, n)
-	for i := range took {
-		time.Sleep(time.Duration(200+rand.IntN(600)) * time.Microsecond)
-		// The blocks of the prefetched pages, so that pages keep what they held.
-		slot := rand.IntN(benchSlots)
-		one := []gpu.Transfer{{Page: b.pages[slot], Host: b.from.Slot(slot)}}
-		start := time.Now()
-		err = errors.Join(err, e.Load(ctx, policy.Demand, one))
-		took[i] = float64(time.Since(start)) / 1e3
+	var copies cuda.Copies
+	copies.Add(b.limits.dev[1], cuda.HostAddr(b.limits.mem[1].All()), benchBlock)
+	var took, rawTook []float64
+	for range n {
+		for into, do := range map[*[]float64]func() error{&took: demand, &rawTook: func() error { return b.limits.plain(&copies) }} {
+			time.Sleep(time.Duration(200+rand.IntN(600)) * time.Microsecond)
+			start := time.Now()
+			err = errors.Join(err, do())
+			*into = append(*into, float64(time.Since(start))/1e3)
+		}
 	}
 	cancel()
 	wg.Wait()
-	slices.Sort(took)
-	return Latency{N: n, P50: took[n/2], P99: took[n*99/100], Max: took[n-1]}, errors.Join(append(errs, err)...)
+	l, raw = percentiles(took), percentiles(rawTook)
+	raw.Raw = true
+	return l, raw, errors.Join(append(errs, err)...)
+}
+
+func percentiles(us []float64) Latency {
+	slices.Sort(us)
+	n := len(us)
+	return Latency{N: n, P50: us[n/2], P90: us[n*9/10], P99: us[n*99/100], Max: us[n-1]}
 }

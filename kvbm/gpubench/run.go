@@ -58,16 +58,20 @@ type Case struct {
 	// Slowdown is how much the engine's steps per second fell.
 	Slowdown float64 `json:"engine_slowdown"`
 	CPU      float64 `json:"cpu_s_per_gb"`
+	LimitCPU float64 `json:"limit_cpu_s_per_gb"`
 }
 
 // Latency is that of single blocks of 2 MB to the GPU, at random times.
 type Latency struct {
-	Engine string  `json:"engine"`
-	Beside string  `json:"beside"`
-	N      int     `json:"n"`
-	P50    float64 `json:"p50_us"`
-	P99    float64 `json:"p99_us"`
-	Max    float64 `json:"max_us"`
+	Engine string `json:"engine"`
+	Beside string `json:"beside"`
+	// Raw is that of a plain copy of as many bytes, in turn with the loads.
+	Raw bool    `json:"raw"`
+	N   int     `json:"n"`
+	P50 float64 `json:"p50_us"`
+	P90 float64 `json:"p90_us"`
+	P99 float64 `json:"p99_us"`
+	Max float64 `json:"max_us"`
 }
 
 // directions, as bits.
@@ -134,9 +138,21 @@ func (r Report) Tier() (t tierbench.TierReport) {
 		}
 		switch c.Direction {
 		case directionNames[d2h]:
-			t.Read, t.LimitRead, t.RatioRead = c.Rate, c.Limit, c.Ratio
+			t.Read, t.LimitRead, t.RatioRead, t.CPURead, t.LimitCPURead = c.Rate, c.Limit, c.Ratio, c.CPU, c.LimitCPU
 		case directionNames[h2d]:
-			t.Write, t.LimitWrite, t.RatioWrite = c.Rate, c.Limit, c.Ratio
+			t.Write, t.LimitWrite, t.RatioWrite, t.CPUWrite, t.LimitCPUWrite = c.Rate, c.Limit, c.Ratio, c.CPU, c.LimitCPU
+		}
+	}
+	for _, l := range r.Latencies {
+		as := tierbench.Latency{P50: l.P50, P90: l.P90, P99: l.P99, Max: l.Max}
+		switch {
+		case l.Engine != Idle:
+		case l.Beside == besideNothing && l.Raw:
+			t.LimitLoad = as
+		case l.Beside == besideNothing:
+			t.Load = as
+		case l.Beside == besideOffload && !l.Raw:
+			t.LoadBeside = as
 		}
 	}
 	return t
