@@ -13,7 +13,7 @@ const (
 	// half the workers are free; busyShare is what comes on top when somebody
 	// waits at every one.
 	workShare = 1.0
-	busyShare = 40.0
+	busyShare = 56.0
 	// streamShare is what a millisecond's delay of a running stream counts: chunks
 	// of prompts are computed between its tokens. Who runs decode workers wants
 	// that not to happen: there it counts in full.
@@ -23,7 +23,7 @@ const (
 	stepTokens = 8192
 	// A wait as long as a prefill of patienceTokens costs twice what it takes;
 	// beyond, more. A mean can be had at the price of a few who wait for ever.
-	patienceTokens = 36 << 10
+	patienceTokens = 24 << 10
 	// lowKVShare is the share of free KV below which a new request is expected to
 	// push others out.
 	lowKVShare = 0.1
