@@ -36,9 +36,9 @@ test: build test-deps ## Install what the tests need, then run every test
 	. $(CACHE)/test.env && go test -timeout 20m ./...
 	. $(CACHE)/test.env && go test -race -timeout 20m $(RACE)
 
-# TestVLLMRanks, data parallelism, starts five more processes that each import
-# vLLM: too long for every run.
-VLLM_TESTS ?= ^TestVLLM$$|^TestVLLMGroups$$
+# By hand: TestVLLMRanks (data parallelism; five more processes that each import
+# vLLM) and TestVLLMGroups (a hybrid model).
+VLLM_TESTS ?= ^TestVLLM$$
 
 test-vllm: build test-deps ## Install vLLM for CPUs (5 GB, once) and run the tests against it
 	@internal/e2e/vllm/install.sh >$(CACHE)/vllm.env || { \
