@@ -86,11 +86,14 @@ func (x *exchange) upstream(ctx context.Context, p *placement) (path string, bod
 		body, err := x.continuing(x.g.contexts.of(ctx, p.worker))
 		return endpointCompletion.path(), body, err
 	}
-	engine := p.worker.Info().Engine
-	x.named = x.carriable && !x.q.fields.has(fieldReturnTokenIDs) && (engine == "vllm" || engine == "embedded")
+	x.named = x.carriable && !x.q.fields.has(fieldReturnTokenIDs) && namesTokens(p.worker.Info().Engine)
 	body, err = x.q.edited(x.named)
 	return x.endpoint.path(), body, err
 }
+
+// namesTokens reports whether an engine knows return_token_ids. One that was not
+// named is taken to be vLLM; others refuse fields that they do not know.
+func namesTokens(engine string) bool { return engine == "" || engine == "vllm" || engine == "embedded" }
 
 // send dispatches the request to one worker.
 func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, error) {
@@ -107,6 +110,9 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 	h.Set(headerRequestID, x.id)
 	if p.plan {
 		h.Set(headerRestoreBlocks, itoa(p.estimate.Cut))
+	}
+	if !x.deadline.IsZero() && !x.sent {
+		h.Set(headerDeadline, itoa(int(max(1, x.deadline.Sub(x.g.c.Now()).Milliseconds()))))
 	}
 	if accept := x.r.Header.Get("Accept"); accept != "" {
 		h.Set("Accept", accept)
@@ -214,6 +220,9 @@ func (x *exchange) onboard(ctx context.Context, p *placement) (settle func()) {
 		defer span.End()
 		cut := p.estimate.Cut
 		deadline := x.dispatched.Add(restorePatience(p))
+		if !x.deadline.IsZero() {
+			deadline = earlier(deadline, x.deadline)
+		}
 		r, err := p.worker.Onboard(ctx, x.id, x.prompt.root, x.prompt.hashes[:cut], p.pulls, deadline)
 		o := onboarded(cut, r, err)
 		x.entry.update(func(rec *Record) { rec.Onboard = o })

@@ -2,12 +2,15 @@ package workers
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
@@ -30,11 +33,17 @@ type agentClient struct {
 	rpc  agentpb.AgentClient
 }
 
-func dialAgent(target string) (*agentClient, error) {
+// dialAgent connects to an agent, over TLS if it is not on this machine's own
+// socket and the fleet has certificates.
+func dialAgent(target string, fleet *tls.Config) (*agentClient, error) {
+	trust := insecure.NewCredentials()
+	if fleet != nil && !strings.HasPrefix(target, "unix:") {
+		trust = credentials.NewTLS(fleet)
+	}
 	connect := backoff.DefaultConfig
 	connect.BaseDelay, connect.MaxDelay = 100*time.Millisecond, 3*time.Second
 	conn, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(trust),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: connect, MinConnectTimeout: 3 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),

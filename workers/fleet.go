@@ -2,6 +2,7 @@ package workers
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -22,7 +23,9 @@ type FleetConfig struct {
 	Log     *slog.Logger
 	// HTTP is used for health, description and metrics of engines.
 	HTTP *http.Client
-	Now  func() time.Time
+	// AgentTLS is how agents are reached over TCP; nil: in plain text.
+	AgentTLS *tls.Config
+	Now      func() time.Time
 	// Registerer takes the fleet's metrics; nil: none.
 	Registerer prometheus.Registerer
 

@@ -147,7 +147,7 @@ func (w *Worker) Blind() bool { return w.counters.events.Load() == 0 || w.silent
 // run is the worker's life in the fleet.
 func (w *Worker) run(ctx context.Context) {
 	if target := w.Info().Agent; target != "" {
-		a, err := dialAgent(target)
+		a, err := dialAgent(target, w.c.AgentTLS)
 		if err != nil {
 			w.log.Error("the agent's address is unusable; the worker runs without it", "agent", target, "error", err)
 		} else {

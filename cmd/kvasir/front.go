@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +33,7 @@ type front struct {
 	listener net.Listener
 	admin    net.Listener // nil: admin endpoints are on listener
 	registry *prometheus.Registry
+	tls      *tls.Config  // of listener; nil: plain HTTP
 	tenants  *tenantsFile // nil: the gateway is open to everybody
 }
 
@@ -50,7 +53,14 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 		return nil, err
 	}
 	f := &front{cfg: cfg, log: log, registry: reg}
-	f.fleet = workers.NewFleet(workers.FleetConfig{Sources: sources, Sink: index, Log: log, Registerer: reg})
+	if f.tls, err = clientsTLS(cfg.TLS); err != nil {
+		return nil, err
+	}
+	agents, err := fleetTLS(cfg.Fleet)
+	if err != nil {
+		return nil, err
+	}
+	f.fleet = workers.NewFleet(workers.FleetConfig{Sources: sources, Sink: index, Log: log, AgentTLS: agents, Registerer: reg})
 	gwConfig := gateway.Config{
 		Fleet: f.fleet, Index: index, Policy: policy, Log: log, Registry: reg, OnRequest: onRequest, Admin: cfg.Admin != "",
 		Limits: gateway.Limits{
@@ -84,7 +94,12 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 }
 
 // url is where clients on this machine reach the gateway.
-func (f *front) url() string { return localURL(f.listener.Addr()) }
+func (f *front) url() string {
+	if f.tls != nil {
+		return "https" + strings.TrimPrefix(localURL(f.listener.Addr()), "http")
+	}
+	return localURL(f.listener.Addr())
+}
 
 // open reports whether the gateway listens on every interface.
 func (f *front) open() bool {
@@ -119,9 +134,9 @@ func (f *front) run(ctx context.Context) error {
 	} else {
 		f.log.Info("no auth in the settings: everybody who reaches the gateway may use it")
 	}
-	servers := []*http.Server{serve(&g, f.listener, f.gw.Handler(), f.log)}
+	servers := []*http.Server{serve(&g, f.listener, f.tls, f.gw.Handler(), f.log)}
 	if f.admin != nil {
-		servers = append(servers, serve(&g, f.admin, adminMux(f.gw.AdminHandler()), f.log))
+		servers = append(servers, serve(&g, f.admin, nil, adminMux(f.gw.AdminHandler()), f.log))
 	}
 	f.log.Info("gateway is up", "url", f.url())
 
@@ -139,13 +154,22 @@ func (f *front) run(ctx context.Context) error {
 	return errors.Join(err, g.Wait())
 }
 
-func serve(g *errgroup.Group, l net.Listener, h http.Handler, log *slog.Logger) *http.Server {
+// serve answers on l, over TLS if t is set, in HTTP/1 and HTTP/2.
+func serve(g *errgroup.Group, l net.Listener, t *tls.Config, h http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
 	s := &http.Server{
-		Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler: h, TLSConfig: t, Protocols: protocols, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	g.Go(func() error {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		answer := s.Serve
+		if t != nil {
+			answer = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+		}
+		if err := answer(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

@@ -38,7 +38,11 @@ func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node
 		ID: kv.WorkerID(a.ID), Model: a.Model, URL: a.URL, Engine: a.Engine, Agent: advertised(a),
 		Events: workers.EventSource{Endpoint: a.Events.Endpoint, Replay: a.Events.Replay, Topic: a.Events.Topic},
 	}}
-	ac := agent.Config{Listen: listenAddress(a), Log: log, Version: version()}
+	trust, err := fleetTLS(cfg.Fleet)
+	if err != nil {
+		return nil, err
+	}
+	ac := agent.Config{Listen: listenAddress(a), TLS: trust, Log: log, Version: version()}
 	if a.Engine == "embedded" {
 		if err := n.startEngine(ctx, cfg, log); err != nil {
 			return nil, err
@@ -46,7 +50,6 @@ func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node
 		ac.Manager = n.engine.Manager()
 	}
 	ac.Info = n.info
-	var err error
 	n.agent, err = agent.Serve(ctx, ac)
 	if err != nil {
 		return nil, errors.Join(err, n.close(ctx))
@@ -71,7 +74,7 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 		tiers.Disk = kvbm.DiskConfig{Paths: slabFolders(cfg), Bytes: int64(d.Size), WriteBytesPerDay: int64(d.WritePerDay)}
 	}
 	if r := cfg.Tiers.Redis; r != nil {
-		tiers.Redis = kvbm.RedisConfig{URL: r.URL, TTL: time.Duration(r.TTL)}
+		tiers.Redis = kvbm.RedisConfig{URL: r.URL, More: r.More, CA: r.CA, TTL: time.Duration(r.TTL)}
 	}
 	if p := cfg.Tiers.Peer; p != nil {
 		var err error

@@ -112,7 +112,11 @@ func sources(cfg *config.Config, given []workers.Info, log *slog.Logger) ([]work
 		list = append(list, discovery.File(cfg.Discovery.File, log))
 	}
 	if cfg.Discovery.Etcd != nil {
-		etcd, err := discovery.Etcd(etcdConfig(cfg.Discovery.Etcd, log))
+		ec, err := etcdConfig(cfg, log)
+		if err != nil {
+			return nil, err
+		}
+		etcd, err := discovery.Etcd(ec)
 		if err != nil {
 			return nil, err
 		}
@@ -134,8 +138,11 @@ func workerInfo(w config.Worker) (workers.Info, error) {
 	return info, nil
 }
 
-func etcdConfig(e *config.Etcd, log *slog.Logger) discovery.EtcdConfig {
+func etcdConfig(cfg *config.Config, log *slog.Logger) (discovery.EtcdConfig, error) {
+	e := cfg.Discovery.Etcd
+	secret, err := fleetSecret(cfg.Fleet)
 	return discovery.EtcdConfig{
-		Endpoints: e.Endpoints, Prefix: e.Prefix, Username: e.Username, Password: e.Password, TTL: time.Duration(e.TTL), Log: log,
-	}
+		Endpoints: e.Endpoints, Prefix: e.Prefix, Username: e.Username, Password: e.Password, Secret: secret,
+		TTL: time.Duration(e.TTL), Log: log,
+	}, err
 }

@@ -85,7 +85,11 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 		defer stop()
 	}
 	if cfg.Discovery.Etcd != nil {
-		r, err := discovery.Register(ctx, etcdConfig(cfg.Discovery.Etcd, log), n.info)
+		ec, err := etcdConfig(cfg, log)
+		if err != nil {
+			return err
+		}
+		r, err := discovery.Register(ctx, ec, n.info)
 		if err != nil {
 			return err
 		}
@@ -111,7 +115,7 @@ func serveMetrics(addr string, n *node, log *slog.Logger) (stop func(), err erro
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	var g errgroup.Group
-	s := serve(&g, l, mux, log)
+	s := serve(&g, l, nil, mux, log)
 	return func() {
 		s.Close()
 		if err := g.Wait(); err != nil {

@@ -19,6 +19,11 @@ type Config struct {
 	Discovery Discovery `yaml:"discovery"`
 	// How requests are placed.
 	Router Router `yaml:"router"`
+	// Certificate that clients are shown. Absent: plain HTTP.
+	TLS *TLS `yaml:"tls"`
+	// How gateways and workers know each other. Absent: whoever reaches an agent may
+	// call it, and whoever can write to etcd may register.
+	Fleet *Fleet `yaml:"fleet"`
 	// What the gateway accepts.
 	Limits Limits `yaml:"limits"`
 	// Who may use the gateway. Absent: everybody.
@@ -109,6 +114,30 @@ type Router struct {
 	Policy string `yaml:"policy"`
 	// Seed of the tie-breaker. The same inputs and seed give the same decision.
 	Seed uint64 `yaml:"seed"`
+}
+
+// TLS is a certificate with its key, in PEM files that are read again when they
+// change.
+type TLS struct {
+	// The certificate, with those between it and the authority.
+	Cert string `yaml:"cert"`
+	// Its key.
+	Key string `yaml:"key"`
+}
+
+// Fleet is what gateways and workers share.
+type Fleet struct {
+	// Seals registrations in etcd, so that no stranger's is believed.
+	Secret string `yaml:"secret"`
+	// File that holds the secret, in its place.
+	SecretFile string `yaml:"secret_file"`
+	// Authority whose certificates gateways and agents take from each other over
+	// TCP; needs cert and key too. Absent: plain text.
+	CA string `yaml:"ca"`
+	// This process's certificate, for its name or address.
+	Cert string `yaml:"cert"`
+	// Its key.
+	Key string `yaml:"key"`
 }
 
 // Auth says who may use the gateway.

@@ -33,6 +33,17 @@ func (c *Config) validate(file string, lines map[string]int) []Problem {
 	if c.Limits.InFlight <= 0 {
 		v.fail("limits.in_flight", "must be more than 0")
 	}
+	if t := c.TLS; t != nil && (t.Cert == "" || t.Key == "") {
+		v.fail("tls", "needs cert and key")
+	}
+	if f := c.Fleet; f != nil {
+		if f.Secret != "" && f.SecretFile != "" {
+			v.fail("fleet.secret", "give either secret or secret_file")
+		}
+		if given := [3]bool{f.CA != "", f.Cert != "", f.Key != ""}; given != [3]bool{} && given != [3]bool{true, true, true} {
+			v.fail("fleet", "ca, cert and key belong together; give all three or none")
+		}
+	}
 	if c.Auth != nil && c.Auth.KeysFile == "" {
 		v.fail("auth.keys_file", "is missing")
 	}

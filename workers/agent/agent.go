@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,7 +32,9 @@ type Config struct {
 	Manager *kvbm.Manager
 	// Listen is unix:///path (made with mode 0600; a stale file is replaced) or
 	// host:port.
-	Listen  string
+	Listen string
+	// TLS is what callers over TCP must speak and show; nil: plain text.
+	TLS     *tls.Config
 	HTTP    *http.Client
 	Log     *slog.Logger
 	Version string
@@ -105,6 +108,7 @@ func Serve(ctx context.Context, c Config) (*Agent, error) {
 		health:   health.NewServer(),
 		info:     c.Info,
 		server: grpc.NewServer(
+			grpc.Creds(trust(l, c.TLS)),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.MaxRecvMsgSize(agentpb.MaxHashes*16+1<<10),
 		),

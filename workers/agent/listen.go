@@ -1,12 +1,16 @@
 package agent
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"strings"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // listen binds unix:///path or host:port.
@@ -75,6 +79,15 @@ func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net:
 // Close stops listening and removes the file.
 func (l *unixListener) Close() error {
 	return errors.Join(l.UnixListener.Close(), os.Remove(l.path))
+}
+
+// trust is what callers must show: nothing on a Unix socket, which only this user
+// may use; over TCP what t says.
+func trust(l net.Listener, t *tls.Config) credentials.TransportCredentials {
+	if t == nil || l.Addr().Network() == "unix" {
+		return insecure.NewCredentials()
+	}
+	return credentials.NewTLS(t)
 }
 
 // target is a listener's address as gRPC dials it.

@@ -27,7 +27,10 @@ type EtcdConfig struct {
 	Prefix             string // default "/kvasir/workers/"
 	Username, Password string // empty: no authentication
 	TLS                *tls.Config
-	Log                *slog.Logger
+	// Secret seals registrations: of those that are not sealed with it none
+	// counts. Empty: whoever can write to etcd can register.
+	Secret []byte
+	Log    *slog.Logger
 
 	// TTL is how long a registration outlives its worker (default 10 s).
 	TTL time.Duration
@@ -179,7 +182,7 @@ func (s *etcdSource) follow(ctx context.Context, cli *clientv3.Client, update fu
 
 // put files one registration; one that makes no sense is as good as none.
 func (s *etcdSource) put(fleet map[string]workers.Info, e *mvccpb.KeyValue) {
-	info, err := parseRegistration(string(e.Key), e.Value)
+	info, err := parseRegistration(s.c.Secret, string(e.Key), e.Value)
 	if err != nil {
 		s.c.Log.Error("a registration in etcd is unusable", "key", string(e.Key), "error", err)
 		delete(fleet, string(e.Key))
@@ -188,8 +191,12 @@ func (s *etcdSource) put(fleet map[string]workers.Info, e *mvccpb.KeyValue) {
 	fleet[string(e.Key)] = info
 }
 
-func parseRegistration(key string, value []byte) (workers.Info, error) {
+func parseRegistration(secret []byte, key string, value []byte) (workers.Info, error) {
 	var info workers.Info
+	value, err := unseal(secret, key, value)
+	if err != nil {
+		return info, err
+	}
 	if err := json.Unmarshal(value, &info); err != nil {
 		return info, err
 	}

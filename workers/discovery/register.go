@@ -38,8 +38,12 @@ func Register(ctx context.Context, c EtcdConfig, info workers.Info) (*Registrati
 	if err != nil {
 		return nil, fmt.Errorf("discovery: register: %w", err)
 	}
+	key := c.Prefix + string(info.ID)
+	if value, err = seal(c.Secret, key, value); err != nil {
+		return nil, fmt.Errorf("discovery: register: %w", err)
+	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Registration{c: c, key: c.Prefix + string(info.ID), value: string(value), stop: stop, done: make(chan struct{})}
+	r := &Registration{c: c, key: key, value: string(value), stop: stop, done: make(chan struct{})}
 	go r.run(ctx)
 	return r, nil
 }
