@@ -58,6 +58,11 @@ type DiskConfig struct {
 type RedisConfig struct {
 	// URL as go-redis has it: redis://, rediss:// or unix://. Empty: no Redis tier.
 	URL string
+	// More are the URLs of further servers. Each block has its place on one.
+	More []string
+	// CA is a file with the certificates that rediss:// servers are checked with;
+	// empty: the system's.
+	CA string
 	// TTL is how long Redis keeps a block that nobody reads; 0 means a day.
 	TTL time.Duration
 }
@@ -129,8 +134,10 @@ func (c Config) validate() error {
 		}
 	}
 	if c.Redis.URL != "" {
-		if err := redisstore.CheckURL(c.Redis.URL); err != nil {
-			return err
+		for _, u := range append([]string{c.Redis.URL}, c.Redis.More...) {
+			if err := redisstore.CheckURL(u); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

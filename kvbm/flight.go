@@ -84,7 +84,7 @@ func (f *flight) depart() {
 	switch {
 	case f.m.diskHas(f.block.Hash) && f.try(kv.Disk):
 		f.queue(kv.Disk, nil, nil)
-	case f.m.redisUsable() && f.try(kv.Redis):
+	case f.m.redisUsable(f.block.Hash) && f.try(kv.Redis):
 		f.m.missedIn(kv.Disk)
 		f.queue(kv.Redis, nil, nil)
 	default:
@@ -236,19 +236,17 @@ func (m *Manager) diskHas(h kv.Hash) bool {
 	return m.disk != nil && m.disk.has(h, m.now())
 }
 
-func (m *Manager) redisUsable() bool { return m.redis != nil && m.redis.usable(m.now()) }
-
 // mayHave reports whether it is worth looking for a block below gpu. Redis may
 // have any.
 func (m *Manager) mayHave(h kv.Hash) bool {
-	return m.cpu != nil && (m.cpu.table.Has(h) || m.diskHas(h) || m.redisUsable())
+	return m.cpu != nil && (m.cpu.table.Has(h) || m.diskHas(h) || m.redisUsable(h))
 }
 
 // hostSource is the cpu slot to load a block from. A staging pool is a source
 // only for what no store has, yet or at this time.
 func (m *Manager) hostSource(h kv.Hash) (policy.Slot, bool) {
 	s, ok := m.cpu.table.Find(h)
-	if ok && !m.cpu.advertise && (m.diskHas(h) || m.redisUsable() && m.redis.known.Has(h)) {
+	if ok && !m.cpu.advertise && (m.diskHas(h) || m.redisUsable(h) && m.redis.known.Has(h)) {
 		return 0, false
 	}
 	return s, ok

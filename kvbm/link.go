@@ -110,7 +110,7 @@ func (m *Manager) startLinks() {
 		pair(kv.Disk, diskWorkers*len(d.devices), diskSide{d, writing}, diskSide{d, reading}, m.saveToDisk, m.loadFromDisk)
 	}
 	if r := m.redis; r != nil {
-		pair(kv.Redis, redisWorkers, r, r, m.saveToRedis, m.loadFromRedis)
+		pair(kv.Redis, redisWorkers, redisSide{r, writing}, redisSide{r, reading}, m.saveToRedis, m.loadFromRedis)
 	}
 	if m.peers != nil {
 		up := add(&link{from: kv.Peer, to: kv.CPU, workers: peerWorkers, call: m.peerBlocks, store: m.peers})

@@ -11,7 +11,6 @@ import (
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
-	"github.com/kvasir-ai/kvasir/kvbm/redisstore"
 )
 
 const (
@@ -55,20 +54,6 @@ type Manager struct {
 	stopped       bool // workers leave
 }
 
-type redisTier struct {
-	health
-	known *policy.Presence
-	store sharedStore
-}
-
-// sharedStore is a redisstore.Store, or one with faults in a test.
-type sharedStore interface {
-	Put(context.Context, kv.Block, []byte) (there bool, err error)
-	Get(context.Context, kv.Hash, []byte) (kv.Block, error)
-	Name() string
-	Close() error
-}
-
 // Open makes a manager with the tiers that c turns on. It finds again what the
 // disk tier held. A Redis that is down is not an error: its blocks are missed
 // until it answers.
@@ -94,6 +79,9 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 	}
 	m.startLinks()
 	m.wg.Go(m.janitor)
+	if m.redis != nil {
+		m.wg.Go(m.tendRedis)
+	}
 	return m, nil
 }
 
@@ -118,14 +106,9 @@ func (m *Manager) openTiers(ctx context.Context, c Config) (err error) {
 		}
 	}
 	if c.Redis.URL != "" {
-		store, err := redisstore.Open(ctx, redisstore.Options{
-			URL: c.Redis.URL, TTL: c.Redis.TTL, BlockBytes: m.blockBytes,
-			Fingerprint: c.Layout.Fingerprint(), Connections: 2 * redisWorkers,
-		})
-		if err != nil {
+		if err := m.openRedis(ctx, c); err != nil {
 			return err
 		}
-		m.redis = &redisTier{m.newHealth(store.Name()), policy.NewPresence(maxKnown, c.Redis.TTL), store}
 	}
 	if c.Peer.Listen != "" {
 		return m.openPeers(c)
@@ -154,7 +137,7 @@ func (m *Manager) SharedStore() string {
 	if m.redis == nil {
 		return ""
 	}
-	return m.redis.store.Name()
+	return m.redis.name
 }
 
 // Close takes no more work, finishes the offloads under way as long as ctx
@@ -211,7 +194,7 @@ func (m *Manager) closeTiers() error {
 		errs = append(errs, m.disk.close())
 	}
 	if m.redis != nil {
-		errs = append(errs, m.redis.store.Close())
+		errs = append(errs, m.redis.close())
 	}
 	for _, p := range []*Pool{m.gpu, m.cpu} {
 		if p == nil {

@@ -173,10 +173,13 @@ func (x *run) live(steps int) {
 		x.t.Fatal(err)
 	}
 	wrapDisk(m, func(s diskStore) diskStore { return faultyDisk{s, x.faults} })
-	m.redis.store = faultyShared{m.redis.store, x.faults}
-	for _, h := range []*health{&m.disk.devices[0].sides[reading], &m.disk.devices[0].sides[writing], &m.redis.health} {
+	m.mu.Lock()
+	server := m.redis.servers[0]
+	server.store = faultyShared{server.store, x.faults}
+	for _, h := range []*health{&m.disk.devices[0].sides[reading], &m.disk.devices[0].sides[writing], &server.sides[reading], &server.sides[writing]} {
 		h.Wait, h.MaxWait = time.Millisecond, 5*time.Millisecond
 	}
+	m.mu.Unlock()
 	x.m = m
 	x.mirror = mirror{}
 	snapshot, stop := m.Watch(func(es []kv.Event) { x.mirror.apply(x.t, es) })

@@ -1,14 +1,11 @@
 package kvbm
 
 import (
-	"errors"
-
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
-	"github.com/kvasir-ai/kvasir/kvbm/redisstore"
 )
 
-// The jobs that read and write Redis, and what those of disk share with them. All are called with mu held.
+// What the jobs that read stores have in common. All are called with mu held.
 
 // hostSlot gets a cpu slot for a load. It waits for one while offloads and
 // other loads pass through.
@@ -40,99 +37,6 @@ func (m *Manager) unstage(h kv.Hash) {
 	if s, ok := m.cpu.table.Find(h); ok && !m.cpu.advertise && m.cpu.table.Drop(s) {
 		m.cpu.table.Evicted(s)
 	}
-}
-
-// saveToRedis copies cpu -> redis.
-func (m *Manager) saveToRedis(l *link, j *job) outcome {
-	r := m.redis
-	if r.known.Has(j.block.Hash) {
-		return present
-	}
-	if !m.offloadSource(j) {
-		return dropped
-	}
-	if !r.Allow(m.now()) {
-		return dropped
-	}
-	var there bool
-	err := l.timed(1, func() (err error) {
-		there, err = r.store.Put(m.ctx, j.block, j.src.Bytes())
-		return err
-	})
-	if err != nil {
-		r.failed(m, err)
-		return failed
-	}
-	r.works()
-	m.inRedis(j.block)
-	if there {
-		return present
-	}
-	return moved
-}
-
-// loadFromRedis copies redis -> cpu. It asks for blocks that this manager knows
-// nothing of too: another worker may have stored them.
-func (m *Manager) loadFromRedis(l *link, j *job) outcome {
-	dst, how := m.hostSlot(l, j.flight)
-	if how != moved {
-		return how
-	}
-	r, b := m.redis, j.block
-	if !r.Allow(m.now()) {
-		m.cpu.abort(dst)
-		return missed
-	}
-	err := l.timed(1, func() (err error) {
-		b, err = r.store.Get(j.flight.ctx, j.block.Hash, m.cpu.mem.Slot(int(dst)))
-		return err
-	})
-	if err == nil {
-		r.works()
-		m.inRedis(b)
-		return m.land(j, m.cpu, dst, b)
-	}
-	m.cpu.abort(dst)
-	switch {
-	case errors.Is(err, redisstore.ErrMiss):
-		r.works()
-		m.tiers[kv.Redis].misses++
-		m.notInRedis(j.block.Hash)
-		return missed
-	case errors.Is(err, redisstore.ErrCorrupt):
-		r.works()
-		m.corrupt(kv.Redis, j.block, err)
-		m.notInRedis(j.block.Hash)
-		return failed
-	case j.flight.forsaken():
-		r.Unknown()
-		return cancelled
-	}
-	r.failed(m, err)
-	return failed
-}
-
-func (r *redisTier) failed(m *Manager, err error) {
-	if m.ctx.Err() != nil {
-		r.Unknown()
-		return
-	}
-	r.broke(err)
-}
-
-func (m *Manager) inRedis(b kv.Block) {
-	added, forgotten := m.redis.known.Add(b, m.now())
-	if added {
-		m.stored(kv.Redis, b)
-	}
-	m.removed(kv.Redis, forgotten)
-}
-
-// notInRedis tells the index that a block is gone, even one this manager knew
-// nothing of: whoever asked for it believed it was there.
-func (m *Manager) notInRedis(h kv.Hash) {
-	m.redis.known.Remove(h)
-	m.removed(kv.Redis, []kv.Hash{h})
 }
 
 func (m *Manager) corrupt(t kv.Tier, b kv.Block, err error) {

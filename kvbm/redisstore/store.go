@@ -34,16 +34,17 @@ const (
 // Options are what a Store is opened with.
 type Options struct {
 	URL         string
+	CA          string // file of certificates for rediss://; empty: the system's
 	TTL         time.Duration
 	BlockBytes  int
 	Fingerprint kv.Hash // of the layout; blocks of others are invisible
 	Connections int
 }
 
-// Store is a connection pool to one Redis. Its methods are safe for concurrent
-// use.
+// Store is a connection pool to one Redis: a server, a cluster, or the master
+// behind sentinels. Its methods are safe for concurrent use.
 type Store struct {
-	client     *redis.Client
+	client     redis.UniversalClient
 	name       string
 	prefix     string
 	ttl        time.Duration
@@ -60,7 +61,7 @@ func (discard) Printf(context.Context, string, ...any) {}
 
 // Open prepares connections. It does not need Redis to be up.
 func Open(_ context.Context, o Options) (*Store, error) {
-	opts, where, err := parseURL(o.URL)
+	opts, where, err := options(o.URL, o.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func Open(_ context.Context, o Options) (*Store, error) {
 	opts.DisableIdentity = true
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return &Store{
-		client:     redis.NewClient(opts),
+		client:     redis.NewUniversalClient(opts),
 		name:       where + "#" + o.Fingerprint.String(),
 		prefix:     "kvasir:" + o.Fingerprint.String() + ":",
 		ttl:        o.TTL,
@@ -91,7 +92,9 @@ func (s *Store) Name() string { return s.name }
 // Close closes the connections.
 func (s *Store) Close() error { return s.client.Close() }
 
-func (s *Store) key(h kv.Hash) string { return s.prefix + h.String() }
+// key has the hash in braces, so that all keys of a block are on one node of a
+// cluster.
+func (s *Store) key(h kv.Hash) string { return s.prefix + "{" + h.String() + "}" }
 
 // chunks yields the keys and the byte ranges of a block's chunks.
 func (s *Store) chunks(h kv.Hash, yield func(key string, from, to int)) {
@@ -189,7 +192,8 @@ func (s *Store) wrap(op string, err error) error {
 		return nil
 	case errors.Is(err, redis.Nil):
 		return ErrMiss
-	case strings.Contains(err.Error(), "buffer too small"): // go-redis has no value for it
+	case strings.Contains(err.Error(), "buffer too small"), // go-redis has no value for it
+		strings.HasPrefix(err.Error(), "WRONGTYPE"):
 		return ErrCorrupt
 	}
 	return fmt.Errorf("redis tier: %s: %w", op, err)

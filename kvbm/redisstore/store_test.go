@@ -97,7 +97,7 @@ func TestDamagedBlocksAreNeverServed(t *testing.T) {
 	s := open(t, srv.URL(), size)
 	src, dst := random(size, 1), make([]byte, size)
 	key := s.key(blk.Hash)
-	damage := func(name string, want error, do func(context.Context, *redis.Client) error) {
+	damage := func(name string, want error, do func(context.Context, redis.UniversalClient) error) {
 		t.Helper()
 		if _, err := s.Put(t.Context(), blk, src); err != nil {
 			t.Fatal(err)
@@ -115,11 +115,11 @@ func TestDamagedBlocksAreNeverServed(t *testing.T) {
 			}
 		}
 	}
-	set := func(k string, v []byte) func(context.Context, *redis.Client) error {
-		return func(ctx context.Context, c *redis.Client) error { return c.Set(ctx, k, v, 0).Err() }
+	set := func(k string, v []byte) func(context.Context, redis.UniversalClient) error {
+		return func(ctx context.Context, c redis.UniversalClient) error { return c.Set(ctx, k, v, 0).Err() }
 	}
-	del := func(k string) func(context.Context, *redis.Client) error {
-		return func(ctx context.Context, c *redis.Client) error { return c.Del(ctx, k).Err() }
+	del := func(k string) func(context.Context, redis.UniversalClient) error {
+		return func(ctx context.Context, c redis.UniversalClient) error { return c.Del(ctx, k).Err() }
 	}
 	damage("header gone", ErrMiss, del(key))
 	damage("chunk gone", ErrMiss, del(key+":1"))
