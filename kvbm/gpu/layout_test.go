@@ -27,7 +27,10 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
-// at is memory by its address, as the copy engine sees it.
+// at is memory by its address, as the copy engine sees it. It is the tests' own,
+// which keep it alive.
+//
+//go:nocheckptr
 func at(addr, n uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), uintptr(addr))), n)
 }
