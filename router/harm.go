@@ -13,7 +13,7 @@ const (
 	// half the workers are free; busyShare is what comes on top when somebody
 	// waits at every one.
 	workShare = 1.0
-	busyShare = 56.0
+	busyShare = 40.0
 	// streamShare is what a millisecond's delay of a running stream counts: chunks
 	// of prompts are computed between its tokens. Who runs decode workers wants
 	// that not to happen: there it counts in full.

@@ -5,16 +5,19 @@ import (
 	"slices"
 )
 
-// pace is how much longer one worker takes than the fleet's shape says, as far
-// as its last paceWindow prefills or so tell.
+// pace is how much longer one worker takes than the fleet's shape says: of its
+// last paceWindow prefills, what a third did not exceed. What disturbs a prefill,
+// such as a request of another gateway, only ever makes it longer.
 type pace struct {
-	log  float64 // mean of the ratios' logarithms
-	seen int
-	odd  int // outliers in a row
+	log    float64 // of the factor
+	recent [paceWindow]float64
+	seen   int // of the recent ones
+	next   int
+	odd    int // outliers in a row
 }
 
 const (
-	paceWindow = 100
+	paceWindow = 32
 	// paceNoise is several times what the logarithm of one prefill's time varies
 	// by.
 	paceNoise = 1.0
@@ -37,11 +40,15 @@ func (p *pace) observe(ratio float64) bool {
 		if p.odd++; p.odd < paceChange {
 			return false
 		}
-		p.seen = 0
+		p.seen, p.next = 0, 0
 	}
 	p.odd = 0
+	p.recent[p.next] = log
+	p.next = (p.next + 1) % paceWindow
 	p.seen = min(p.seen+1, paceWindow)
-	p.log += (log - p.log) / float64(p.seen)
+	sorted := p.recent
+	slices.Sort(sorted[:p.seen])
+	p.log = sorted[p.seen/3]
 	return true
 }
 
