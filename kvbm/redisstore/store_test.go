@@ -234,17 +234,20 @@ func TestThePasswordGoesNowhere(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), secret) {
 		t.Fatalf("with the wrong password: %v", err)
 	}
-	for _, bad := range []string{"http://u:" + secret + "@h", "redis://u:" + secret + "@h:99999999/%zz", ":" + secret, "redis://:" + secret + "@h/notadb"} {
+	for _, bad := range []string{"http://u:" + secret + "@h", "redis://u:" + secret + "@h:99999999/%zz", ":" + secret, "redis://:" + secret + "@h/notadb", "redis://:" + secret + "@h/2?cluster=true", "redis://:" + secret + "@h?what=" + secret} {
 		_, err := Open(t.Context(), Options{URL: bad})
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Fatalf("Open: %v", err)
 		}
 	}
 	for url, want := range map[string]string{
-		"redis://user:" + secret + "@h:1/2": "redis://h:1/2",
-		"redis://h":                         "redis://h:6379/0",
-		"rediss://:" + secret + "@h:7":      "rediss://h:7/0",
-		"unix://u:" + secret + "@/a/b?db=3": "unix:///a/b?db=3",
+		"redis://user:" + secret + "@h:1/2":             "redis://h:1/2",
+		"redis://h":                                     "redis://h:6379/0",
+		"rediss://:" + secret + "@h:7":                  "rediss://h:7/0",
+		"unix://u:" + secret + "@/a/b?db=3":             "unix:///a/b?db=3",
+		"redis://:" + secret + "@h:1?cluster=true":      "redis://h:1/0",
+		"redis://:" + secret + "@h:1?addr=i:2&addr=j:3": "redis://h:1,i:2,j:3/0",
+		"redis://:" + secret + "@h:1/4?master_name=m&addr=i:2&sentinel_password=" + secret: "redis://h:1,i:2/4?master_name=m",
 	} {
 		if _, got, err := parseURL(url); err != nil || got != want {
 			t.Errorf("%s is named %q (%v), want %q", url, got, err, want)

@@ -20,10 +20,8 @@ type Server struct {
 	cmd    *exec.Cmd
 }
 
-// Start runs a server until the test ends; args are further options of
-// redis-server. Without the program the test is skipped, or fails if
-// KVASIR_REQUIRE_ALL=1.
-func Start(t testing.TB, args ...string) *Server {
+// Need skips the test without redis-server, or fails it if KVASIR_REQUIRE_ALL=1.
+func Need(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("KVASIR_REQUIRE_ALL") == "1" {
@@ -31,6 +29,13 @@ func Start(t testing.TB, args ...string) *Server {
 		}
 		t.Skipf("redis-server is not installed; the Redis tier stays untested: %v", err)
 	}
+}
+
+// Start runs a server until the test ends; args are further options of
+// redis-server.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	Need(t)
 	dir, err := os.MkdirTemp("", "redis") // t.TempDir's names are too long for a socket
 	if err != nil {
 		t.Fatal(err)
