@@ -90,10 +90,14 @@ func (d *driver) scrub() error {
 	if d.client == nil {
 		return nil
 	}
-	ctx := context.WithoutCancel(d.ctx)
-	for _, pattern := range d.keys {
-		for it := d.client.Scan(ctx, 0, pattern, 1000).Iterator(); it.Next(ctx); {
-			if err := d.client.Del(ctx, it.Val()).Err(); err != nil {
+	return scrub(d.ctx, d.client, d.keys)
+}
+
+func scrub(ctx context.Context, c *redis.Client, patterns []string) error {
+	ctx = context.WithoutCancel(ctx)
+	for _, pattern := range patterns {
+		for it := c.Scan(ctx, 0, pattern, 1000).Iterator(); it.Next(ctx); {
+			if err := c.Del(ctx, it.Val()).Err(); err != nil {
 				return err
 			}
 		}
@@ -127,9 +131,11 @@ func (d *driver) prepare(round int) (err error) {
 }
 
 // name makes up the blocks of a round.
-func (d *driver) name(round int) (bs []kv.Block) {
+func (d *driver) name(round int) []kv.Block { return names(round, d.blocks) }
+
+func names(round, blocks int) (bs []kv.Block) {
 	var parent kv.Hash
-	for i := range d.blocks {
+	for i := range blocks {
 		var h kv.Hash
 		binary.LittleEndian.PutUint64(h[:], uint64(round)<<32|uint64(i)|1<<63)
 		bs = append(bs, kv.Block{Hash: h, Parent: parent})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"time"
 
@@ -16,9 +17,12 @@ import (
 
 // Options say what to measure.
 type Options struct {
-	Dir        string // on the disk to measure; a folder is made in it and removed. Empty: no disk
-	RedisURL   string // empty: no Redis
-	BlockBytes int    // 0: 2 MiB
+	Dir      string // on the disk to measure; a folder is made in it and removed. Empty: no disk
+	RedisURL string // empty: no Redis
+	// Holder is a process that calls Hold with its standard input and output; nil:
+	// no peer.
+	Holder     func() *exec.Cmd
+	BlockBytes int // 0: 2 MiB
 	// Bytes are moved per round and direction; 0: 256 MiB, at least 4 blocks.
 	Bytes  int64
 	Rounds int // 0: 11. The median counts
@@ -80,16 +84,24 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	blocks := int(max(4, o.Bytes/int64(o.BlockBytes)))
 	r := Report{BlockBytes: o.BlockBytes, Blocks: blocks, Rounds: o.Rounds}
-	add := func(tier kv.Tier, d *driver, l limit, err error) error {
+	add := func(tier kv.Tier, d mover, l limit, err error) error {
 		if err != nil {
 			return fmt.Errorf("bench of the %s tier: %w", tier, errors.Join(err, d.close()))
 		}
-		t, err := measure(ctx, tier, d, l, o.Rounds)
-		err = errors.Join(err, d.close())
-		if err == nil {
-			err = latencies(ctx, o, &t, l)
+		t, err := measure(ctx, tier, d, l, o.Rounds, blocks, o.BlockBytes)
+		if p, ok := d.(*peerPair); ok && err == nil {
+			err = p.latencies(&t, l)
 		}
-		if err = errors.Join(err, l.close()); err != nil {
+		// The bare sockets hang up before the process at their other end is waited for.
+		if tier == kv.Peer {
+			err = errors.Join(err, l.close(), d.close())
+		} else {
+			if err = errors.Join(err, d.close()); err == nil {
+				err = latencies(ctx, o, &t, l)
+			}
+			err = errors.Join(err, l.close())
+		}
+		if err != nil {
 			return fmt.Errorf("bench of the %s tier: %w", tier, err)
 		}
 		r.Tiers = append(r.Tiers, t)
@@ -119,22 +131,40 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		}
 	}
 	if o.RedisURL != "" {
-		d, err := newDriver(ctx, kv.Redis, blocks, blocks, o, "")
+		d, err := newRedisPair(ctx, blocks, o)
 		if err != nil {
-			return r, err
+			return r, fmt.Errorf("bench of the redis tier: %w", err)
 		}
 		l, err := newSocketLimit(o.RedisURL, blocks, o.BlockBytes)
 		if err := add(kv.Redis, d, l, err); err != nil {
 			return r, err
 		}
 	}
+	if o.Holder != nil {
+		d, err := newPeerPair(ctx, blocks, o)
+		if err != nil {
+			return r, fmt.Errorf("bench of the peer tier: %w", err)
+		}
+		l, err := newRawPeer(d)
+		if err := add(kv.Peer, d, l, err); err != nil {
+			return r, err
+		}
+	}
 	return r, nil
+}
+
+// mover moves one round of blocks down to a tier and up from it.
+type mover interface {
+	prepare(round int) error
+	write() error
+	read() error
+	close() error
 }
 
 // measure takes turns between a tier and its limit. The first round of each
 // warms up (page faults, connections, extents never written) and does not count.
-func measure(ctx context.Context, tier kv.Tier, d *driver, l limit, rounds int) (TierReport, error) {
-	gb := float64(d.blocks) * float64(d.blockBytes) / 1e9
+func measure(ctx context.Context, tier kv.Tier, d mover, l limit, rounds, blocks, blockBytes int) (TierReport, error) {
+	gb := float64(blocks) * float64(blockBytes) / 1e9
 	var sums [numSteps]struct{ speed, cpu []float64 }
 	var ratioRead, ratioWrite []float64
 	for round := range rounds + 1 {
@@ -146,8 +176,8 @@ func measure(ctx context.Context, tier kv.Tier, d *driver, l limit, rounds int) 
 		}
 		var speed [numSteps]float64
 		for i, do := range [numSteps]func() error{
-			stepWrite: d.write, stepLimitWrite: func() error { return l.write(d.blocks) },
-			stepRead: d.read, stepLimitRead: func() error { return l.read(d.blocks) },
+			stepWrite: d.write, stepLimitWrite: func() error { return l.write(blocks) },
+			stepRead: d.read, stepLimitRead: func() error { return l.read(blocks) },
 		} {
 			start, used := time.Now(), processCPU()
 			if err := do(); err != nil {
@@ -166,11 +196,15 @@ func measure(ctx context.Context, tier kv.Tier, d *driver, l limit, rounds int) 
 	}
 	speed := func(i int) float64 { return median(sums[i].speed) }
 	cpu := func(i int) float64 { return median(sums[i].cpu) }
-	return TierReport{
-		Tier: tier, Limit: l.name(), RatioRead: median(ratioRead), RatioWrite: median(ratioWrite),
-		Read: speed(stepRead), Write: speed(stepWrite), LimitRead: speed(stepLimitRead), LimitWrite: speed(stepLimitWrite),
-		CPURead: cpu(stepRead), CPUWrite: cpu(stepWrite), LimitCPURead: cpu(stepLimitRead), LimitCPUWrite: cpu(stepLimitWrite),
-	}, nil
+	t := TierReport{
+		Tier: tier, Limit: l.name(), RatioRead: median(ratioRead), Read: speed(stepRead), LimitRead: speed(stepLimitRead),
+		CPURead: cpu(stepRead), LimitCPURead: cpu(stepLimitRead),
+	}
+	if tier != kv.Peer { // which is only read
+		t.RatioWrite, t.Write, t.LimitWrite = median(ratioWrite), speed(stepWrite), speed(stepLimitWrite)
+		t.CPUWrite, t.LimitCPUWrite = cpu(stepWrite), cpu(stepLimitWrite)
+	}
+	return t, nil
 }
 
 // The steps of a round. Each of the tier's is followed by its limit's.

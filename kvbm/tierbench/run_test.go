@@ -1,8 +1,11 @@
 package tierbench
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"testing"
 
@@ -10,10 +13,28 @@ import (
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
 
+// TestMain is also the second process of the peer's bench.
+func TestMain(m *testing.M) {
+	if os.Getenv("KVASIR_TEST_HOLDER") != "" {
+		if err := Hold(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func holder() *exec.Cmd {
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), "KVASIR_TEST_HOLDER=1")
+	return c
+}
+
 func TestAllTiersAreMeasured(t *testing.T) {
 	srv := redistest.Start(t)
 	dir := t.TempDir()
-	r, err := Run(t.Context(), Options{Dir: dir, RedisURL: srv.URL(), BlockBytes: 20000, Bytes: 1 << 20, Rounds: 2})
+	r, err := Run(t.Context(), Options{Dir: dir, RedisURL: srv.URL(), Holder: holder, BlockBytes: 20000, Bytes: 1 << 20, Rounds: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,6 +45,9 @@ func TestAllTiersAreMeasured(t *testing.T) {
 			got.Load.N == 0 || got.LoadBeside.N == 0 || got.LimitLoad.P50 > got.LimitLoad.P99 || got.LimitStore.Max <= 0 {
 			t.Errorf("%+v", got)
 		}
+	}
+	if p := r.Tiers[3]; p.Tier != kv.Peer || p.Read <= 0 || p.LimitRead <= 0 || p.RatioRead <= 0 || p.Load.N == 0 || p.LimitLoad.N == 0 {
+		t.Errorf("%+v", p)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("%v is left behind", left)
@@ -40,7 +64,7 @@ func BenchmarkTiers(b *testing.B) {
 	}
 	block, _ := strconv.Atoi(os.Getenv("KVASIR_BENCH_BLOCK"))
 	for b.Loop() {
-		r, err := Run(b.Context(), Options{Dir: dir, RedisURL: srv.URL(), BlockBytes: block})
+		r, err := Run(b.Context(), Options{Dir: dir, RedisURL: srv.URL(), Holder: holder, BlockBytes: block})
 		if err != nil {
 			b.Fatal(err)
 		}
