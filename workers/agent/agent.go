@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -109,6 +110,7 @@ func Serve(ctx context.Context, c Config) (*Agent, error) {
 		info:     c.Info,
 		server: grpc.NewServer(
 			grpc.Creds(trust(l, c.TLS)),
+			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(agentpb.Traced))),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.MaxRecvMsgSize(agentpb.MaxHashes*16+1<<10),
 		),

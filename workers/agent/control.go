@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -78,9 +80,12 @@ func (a *Agent) Onboard(ctx context.Context, req *agentpb.OnboardRequest) (*agen
 	if ms := req.GetDeadlineMs(); ms > 0 {
 		r.Deadline = time.Now().Add(time.Duration(ms) * time.Millisecond)
 	}
+	_, span := otel.Tracer(tracer).Start(ctx, "kvasir.transfer")
+	defer span.End()
 	o := a.c.Manager.Onboard(ctx, r)
 	select {
 	case <-o.Done():
+		span.SetAttributes(transferAttributes(o.Result())...)
 		return onboarded(o.Result()), nil
 	case <-ctx.Done():
 	case <-a.ctx.Done():
@@ -92,6 +97,20 @@ func (a *Agent) Onboard(ctx context.Context, req *agentpb.OnboardRequest) (*agen
 	}
 	o.Release()
 	return nil, status.Error(codes.Canceled, "the onboarding was cancelled")
+}
+
+const tracer = "github.com/kvasir-ai/kvasir/workers/agent"
+
+// transferAttributes are the blocks that came up and the time of each link.
+func transferAttributes(r kvbm.OnboardResult) []attribute.KeyValue {
+	attrs := []attribute.KeyValue{attribute.Int("kvasir.blocks.missed", r.Missed), attribute.Int64("kvasir.bytes", r.Bytes)}
+	for t := range kv.NumTiers {
+		if r.Blocks[t] > 0 {
+			attrs = append(attrs, attribute.Int("kvasir.blocks."+t.String(), r.Blocks[t]),
+				attribute.Float64("kvasir.link_ms."+t.String(), float64(r.LinkElapsed[t].Microseconds())/1000))
+		}
+	}
+	return attrs
 }
 
 func onboarded(r kvbm.OnboardResult) *agentpb.OnboardResponse {

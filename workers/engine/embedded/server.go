@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/kvasir-ai/kvasir/gateway/chattemplate"
 	"github.com/kvasir-ai/kvasir/gateway/tokenizer"
 )
@@ -53,12 +57,15 @@ func (s *server) handler() http.Handler {
 	return mux
 }
 
-// counted keeps /load's count.
+// counted keeps /load's count, and the caller's trace.
 func (s *server) counted(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.inFlight.Add(1)
 		defer s.inFlight.Add(-1)
-		h(w, r)
+		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := otel.Tracer("github.com/kvasir-ai/kvasir/workers/engine/embedded").Start(ctx, "engine.request", trace.WithSpanKind(trace.SpanKindServer))
+		defer span.End()
+		h(w, r.WithContext(ctx))
 	}
 }
 
