@@ -9,6 +9,6 @@ func newBench() *cobra.Command {
 		Args:  oneOfItsCommands,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newBenchServe(), newBenchIndex(), newBenchTokenizer(), newBenchTiers(), newBenchEngine())
+	c.AddCommand(newBenchServe(), newBenchIndex(), newBenchTokenizer(), newBenchTiers(), newBenchEngine(), newBenchHolder())
 	return c
 }

@@ -10,22 +10,30 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/kvbm/gpubench"
 	"github.com/kvasir-ai/kvasir/kvbm/tierbench"
 )
 
 func newBenchTiers() *cobra.Command {
 	var o tierbench.Options
-	var asJSON bool
+	var asJSON, peers bool
 	gpu := -1
 	block := config.Size(2 << 20)
 	c := &cobra.Command{
 		Use:   "tiers --dir D",
 		Short: "Measure each tier beside its raw limit, interleaved in one run",
-		Long:  "The limit is a plain copy for cpu, the raw device for disk, a raw socket for Redis, and the copy engine for a GPU.",
+		Long:  "The limit is a plain copy for cpu, the raw device for disk, a raw socket for Redis, raw sockets to another process for a peer, and the copy engine for a GPU.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.BlockBytes = int(block)
+			if peers {
+				self, err := os.Executable()
+				if err != nil {
+					return err
+				}
+				o.Holder = func() *exec.Cmd { return exec.Command(self, "bench", benchHolder) }
+			}
 			r, err := tierbench.Run(c.Context(), o)
 			if err != nil {
 				return err
@@ -55,8 +63,10 @@ func newBenchTiers() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.Dir, "dir", "", "folder on the disk to measure; empty: no disk")
 	f.StringVar(&o.RedisURL, "redis", "", "Redis to measure; empty: none")
+	f.BoolVar(&peers, "peer", false, "measure pulling blocks from another process over TCP")
 	f.IntVar(&gpu, "gpu", -1, "GPU to measure")
 	f.Var(&block, "block", "size of a block")
+	f.IntVar(&o.Rounds, "rounds", 0, "rounds whose median counts; 0: 11")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
@@ -66,6 +76,13 @@ func newBenchTiers() *cobra.Command {
 func printTier(w io.Writer, t tierbench.TierReport) error {
 	latency := func(l tierbench.Latency) string {
 		return fmt.Sprintf("p50 %.0f us, p90 %.0f, p99 %.0f, max %.0f", l.P50, l.P90, l.P99, l.Max)
+	}
+	if t.Tier == kv.Peer { // which is only read
+		_, err := fmt.Fprintf(w, `%-6s read %.2f GB/s (%.2f of %.2f); limit: %s
+       CPU s/GB on this side: %.3f (limit %.3f)
+       one block: %s; at the limit: %s
+`, t.Tier, t.Read, t.RatioRead, t.LimitRead, t.Limit, t.CPURead, t.LimitCPURead, latency(t.Load), latency(t.LimitLoad))
+		return err
 	}
 	_, err := fmt.Fprintf(w, `%-6s read %.2f GB/s (%.2f of %.2f), write %.2f (%.2f of %.2f); limit: %s
        CPU s/GB: read %.3f (limit %.3f), write %.3f (limit %.3f)
@@ -118,6 +135,18 @@ func printGPU(c *cobra.Command, r *gpubench.Report) error {
 		}
 	}
 	return nil
+}
+
+const benchHolder = "tier-holder"
+
+// newBenchHolder is the second process of bench tiers --peer.
+func newBenchHolder() *cobra.Command {
+	return &cobra.Command{
+		Use:    benchHolder,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(c *cobra.Command, _ []string) error { return tierbench.Hold(c.Context(), c.InOrStdin(), c.OutOrStdout()) },
+	}
 }
 
 const benchEngine = "gpu-engine"
