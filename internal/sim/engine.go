@@ -18,7 +18,6 @@ type engine struct {
 	id     kv.WorkerID
 	number int
 	slower float64 // factor on every step
-	joined bool    // takes requests
 	gpu    *pool
 	tiers  *lowerTiers // nil: none
 
@@ -117,8 +116,8 @@ func (e *engine) stepTime(kvTokens int, prefills []Chunk) instant {
 // begin starts a run: one step with prompts, or as many steps of decodes as pass
 // until one of them needs attention.
 func (e *engine) begin(now instant) {
-	e.makeRoom(now)
-	e.schedule(now)
+	e.makeRoom()
+	e.schedule()
 	e.gpu.flush()
 	if len(e.running) == 0 {
 		return
@@ -199,7 +198,7 @@ func (e *engine) watch(r *request) {
 
 // makeRoom gives every decoding request whose slots are full another one, and
 // preempts the youngest requests until that works.
-func (e *engine) makeRoom(now instant) {
+func (e *engine) makeRoom() {
 	for i := 0; i < len(e.running); i++ {
 		r := e.running[i]
 		if !r.decoding {
@@ -217,7 +216,7 @@ func (e *engine) makeRoom(now instant) {
 				break
 			}
 			youngest := e.running[len(e.running)-1]
-			e.preempt(youngest, now)
+			e.preempt(youngest)
 			if youngest == r {
 				break
 			}
@@ -277,7 +276,7 @@ func (e *engine) leave(r *request) {
 
 // preempt puts r back to the head of the queue, to be computed again with what it
 // has generated.
-func (e *engine) preempt(r *request, now instant) {
+func (e *engine) preempt(r *request) {
 	e.preempts++
 	if r.decoding {
 		e.kvTokens -= r.computed + e.step - r.joined
@@ -294,13 +293,13 @@ func (e *engine) preempt(r *request, now instant) {
 }
 
 // schedule fills the step's budget of tokens with chunks of prompts.
-func (e *engine) schedule(now instant) {
+func (e *engine) schedule() {
 	e.chunks, e.chunkInfo = e.chunks[:0], e.chunkInfo[:0]
 	budget := e.fleet.o.ChunkTokens - e.decoding
 	preempts := e.preempts
 	for i := 0; i < len(e.running) && budget > 0; i++ {
 		if r := e.running[i]; !r.decoding {
-			budget -= e.advance(r, budget, now)
+			budget -= e.advance(r, budget)
 		}
 	}
 	for i := 0; i < len(e.waiting) && budget > 0 && len(e.running) < e.fleet.o.MaxBatch && e.preempts == preempts; {
@@ -313,7 +312,7 @@ func (e *engine) schedule(now instant) {
 			break
 		}
 		e.waiting = slices.Delete(e.waiting, i, i+1)
-		budget -= e.advance(r, budget, now)
+		budget -= e.advance(r, budget)
 	}
 	for _, c := range e.chunks {
 		end := c.r.computed + c.tokens
@@ -324,14 +323,14 @@ func (e *engine) schedule(now instant) {
 }
 
 // advance gives r a chunk of at most budget tokens.
-func (e *engine) advance(r *request, budget int, now instant) int {
+func (e *engine) advance(r *request, budget int) int {
 	n := min(budget, r.target-r.computed)
 	size := e.fleet.blockSize
 	for len(r.slots)*size < r.computed+n {
 		s, ok := e.gpu.take()
 		if !ok {
 			youngest := e.running[len(e.running)-1]
-			e.preempt(youngest, now)
+			e.preempt(youngest)
 			if youngest == r {
 				return 0
 			}
@@ -407,10 +406,4 @@ func (e *engine) report(now instant) *router.Report {
 			KVUsage: e.gpu.usage(), QueuedPrefillTokens: e.queuedTokens}
 	}
 	return &e.reported
-}
-
-// slotsLeased is what law 1 wants to be none at the end.
-func (e *engine) slotsLeased() int {
-	c := e.gpu.Counts()
-	return c.Leased + c.Filling + c.Evicting
 }

@@ -101,13 +101,11 @@ func (f *fleet) build() {
 }
 
 func (f *fleet) join(e *engine) {
-	e.joined = true
 	f.there = append(f.there, e)
 	f.index.AddWorker(e.id, sharedStore)
 }
 
 func (f *fleet) leave(e *engine) {
-	e.joined = false
 	f.index.RemoveWorker(e.id)
 	for i := range f.there {
 		if f.there[i] == e {
