@@ -73,6 +73,7 @@ type agreementRun struct {
 	g       gateway
 	traffic *traffic
 	at      []seat
+	resumes bool // the engine keeps state to resume a prompt at its last block but for a token
 
 	settled, agreed, hits int
 	burstSent             int
@@ -138,12 +139,17 @@ func (r *agreementRun) one() {
 }
 
 // settle waits until the index has what the engine computed for a request: every
-// full block of its prompt. What had to go for that was announced before.
+// full block of its prompt, or as much of it as could be resumed if the same
+// prompt came again. What had to go for that was announced before.
 func (r *agreementRun) settle(q vllmRequest, got vllmAnswer) {
 	r.t.Helper()
 	body, err := json.Marshal(q.body)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	full := got.prompt / 32
+	if r.resumes {
+		full = (got.prompt - 1) / 32
 	}
 	r.g.eventually("the request's blocks are in the index", func() error {
 		status, _, answer := r.g.post("/kvasir/v1/explain", string(body))
@@ -161,11 +167,11 @@ func (r *agreementRun) settle(q vllmRequest, got vllmAnswer) {
 			for _, span := range c.Inputs.Held {
 				held += span.Blocks
 			}
-			if c.Worker == got.worker && held >= got.prompt/32 {
+			if c.Worker == got.worker && held >= full {
 				return nil
 			}
 		}
-		return fmt.Errorf("not all of %d blocks on %s: %s", got.prompt/32, got.worker, answer)
+		return fmt.Errorf("not all of %d blocks on %s: %s", full, got.worker, answer)
 	})
 }
 

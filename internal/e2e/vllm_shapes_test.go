@@ -33,11 +33,12 @@ func TestVLLMRanks(t *testing.T) {
 func TestVLLMGroups(t *testing.T) {
 	hybrid := vllmModel(t, "KVASIR_VLLM_HYBRID")
 	f := startVLLM(t)
-	e := f.engine("groups", "hybrid", hybrid, 160, "--load-format", "dummy")
+	e := f.engine("groups", "hybrid", hybrid, 256, "--load-format", "dummy")
 	f.up(e)
 	g := serveVLLM(t, nil, e)
 	g.awaitTokenChecks("match")
 	r := newAgreement(t, g, "hybrid", seat{"worker-0", e, 0})
+	r.resumes = true
 	r.phase("four groups of layers", 400)
 	r.verdict(400)
 }

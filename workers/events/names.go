@@ -33,6 +33,7 @@ type name struct {
 	at           place // a count of 0: nowhere; further places are in translator.elsewhere
 	resolved     bool  // ours is known
 	odd          bool  // never will be: it holds more than tokens
+	first        bool  // in its prompt
 	spread       bool  // translator.elsewhere has more places
 	used         bool
 }

@@ -28,6 +28,7 @@ type translator struct {
 	waiting   int          // blocks' worth of tokens in orphans
 	ghosts    []EngineHash // names in no tier, oldest first
 	groups    [kv.NumMarks][]uint16
+	windows   windows
 	occupied  [kv.NumMarks]int // resolved blocks in each tier
 
 	hashes []kv.Hash // of the events appended since emitted
@@ -41,6 +42,7 @@ type orphan struct {
 	hashes []EngineHash
 	tokens []uint32 // of the hashes' blocks and those before them
 	odd    int
+	first  bool // the tokens are those that the prompt begins with
 }
 
 func newTranslator(model string, blockSize int, sglang bool, stats *ReaderStats) *translator {
@@ -55,7 +57,7 @@ func (t *translator) forget() {
 	t.elsewhere = map[EngineHash][]place{}
 	t.orphans = map[EngineHash][]orphan{}
 	t.waiting, t.ghosts = 0, nil
-	t.groups = [kv.NumMarks][]uint16{}
+	t.groups, t.windows = [kv.NumMarks][]uint16{}, newWindows()
 	t.occupied = [kv.NumMarks]int{}
 }
 
@@ -114,26 +116,6 @@ func (t *translator) apply(out []kv.Event, e *Event) []kv.Event {
 	return out
 }
 
-// storeWindow takes what a group that keeps no whole prefixes holds: where a
-// prefix may be resumed. Of a run that leaves blocks before it out, those lack a
-// full window.
-func (t *translator) storeWindow(out []kv.Event, e *Event, p place) []kv.Event {
-	t.stats.WindowEvents++
-	if p.tier != kv.GPU || e.BlockSize == 0 || len(e.Hashes) == 0 {
-		return out // below the gpu nothing is known of what resuming takes
-	}
-	p.tier = kv.Resume
-	marked := *e
-	if ahead := len(e.Tokens)/e.BlockSize - len(e.Hashes); ahead > 0 {
-		short := len(e.Hashes) - 1
-		if e.windowTokens > 0 {
-			short = min(short, max(0, (e.windowTokens-1+e.BlockSize-1)/e.BlockSize-1))
-		}
-		marked.Hashes, marked.odd = e.Hashes[short:], max(0, e.odd-short)
-	}
-	return t.store(out, &marked, p)
-}
-
 func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 	if len(e.Tokens) == 0 || e.BlockSize == 0 {
 		t.stats.Placeholders += uint64(len(e.Hashes))
@@ -149,20 +131,16 @@ func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 	if len(e.Hashes) == 0 {
 		return out
 	}
-	unsaid := t.rootless(e, p.tier) && !t.named(e.Hashes)
-	if unsaid && p.tier != kv.Resume {
+	if t.rootless(e, p.tier) && !t.named(e.Hashes) {
 		t.stats.Uncovered += uint64(len(e.Hashes))
 		return out
 	}
-	if t.names.full(len(e.Hashes) + len(e.Tokens)/e.BlockSize) {
-		out = t.reset(out)
-		t.stats.Resyncs++
-	}
-	out = t.meet(out, p)
+	out = t.meet(t.makeRoom(out, len(e.Hashes)), p)
 	// vLLM tells of a prompt's reused blocks again when asked to, in events that
 	// look as if it had stored them; counting those would keep the blocks for
-	// ever. A prompt that begins with blocks that are held reuses them.
-	again := e.reused || e.Parent == nil && (p.tier == kv.GPU || p.tier == kv.Resume)
+	// ever. A prompt that begins with blocks that are held reuses them, unless
+	// there is no window to resume it from.
+	again := e.reused || e.Parent == nil && p.tier == kv.GPU && len(t.windows.needs) == 0
 	t.warmed += t.names.warm(e.Hashes)
 	t.run = t.run[:0]
 	named := true
@@ -174,15 +152,14 @@ func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 			out = t.tell(out, n, p.tier)
 		}
 	}
-	if named || unsaid {
-		// Nothing new, for an engine hash stands for one block; or the group that
-		// keeps whole prefixes will say what it stands for.
+	if named { // nothing new, for an engine hash stands for one block
 		return out
 	}
 	run := orphan{hashes: e.Hashes, tokens: e.Tokens, odd: e.odd}
 	if e.Parent == nil {
 		root := t.root
 		root.LoRA, root.Salt = e.LoRA, e.Salt
+		run.first = true
 		return t.resolve(out, run, root.Hash(), false)
 	}
 	if before := t.names.find(*e.Parent); before != nil && (before.resolved || before.odd) {
@@ -200,6 +177,15 @@ func (t *translator) store(out []kv.Event, e *Event, p place) []kv.Event {
 // events still do not.
 func (t *translator) rootless(e *Event, tier kv.Tier) bool {
 	return e.rootless || e.Parent == nil && !e.extra.known && tier != kv.GPU && !t.sglang
+}
+
+// makeRoom forgets everything when there may be no numbers for n more names.
+func (t *translator) makeRoom(out []kv.Event, n int) []kv.Event {
+	if !t.names.full(n) {
+		return out
+	}
+	t.stats.Resyncs++
+	return t.reset(out)
 }
 
 // named reports whether all hashes have their meaning.
@@ -259,7 +245,8 @@ func (t *translator) resolve(out []kv.Event, run orphan, before kv.Hash, odd boo
 		todo = todo[:len(todo)-1]
 		odd := w.odd
 		t.chain = kv.Chain(append(t.chain[:0], w.before), w.before, w.run.tokens, size)
-		ours := t.chain[len(t.chain)-len(w.run.hashes)-1:] // behind blocks without a hash of their own
+		ahead := len(t.chain) - len(w.run.hashes) - 1 // blocks without a hash of their own
+		ours := t.chain[ahead:]
 		for i, h := range w.run.hashes {
 			odd = odd || i >= w.run.odd
 			n := t.names.findOrAdd(h)
@@ -267,6 +254,7 @@ func (t *translator) resolve(out []kv.Event, run orphan, before kv.Hash, odd boo
 				t.ghosts = append(t.ghosts, h)
 			}
 			if !n.resolved && !n.odd {
+				n.first = w.run.first && ahead+i == 0
 				out = t.christen(out, n, ours[i:], odd)
 			}
 			if len(t.orphans) == 0 {
@@ -290,18 +278,18 @@ func (t *translator) christen(out []kv.Event, n *name, chain []kv.Hash, odd bool
 		return out
 	}
 	n.parent, n.ours, n.resolved = chain[0], chain[1], true
-	if !n.spread {
+	if !n.spread && n.at.tier != kv.Resume {
 		if n.at.count > 0 && len(t.groups[n.at.tier]) == 1 {
 			out = t.tell(out, n, n.at.tier)
 		}
 		return out
 	}
-	for tier := range kv.NumMarks {
+	for tier := range kv.NumTiers {
 		if t.holds(n, tier) {
 			out = t.tell(out, n, tier)
 		}
 	}
-	return out
+	return t.christenWindow(out, n)
 }
 
 // hold keeps a run until its parent comes. When too many wait, the parents are
@@ -344,12 +332,15 @@ func (t *translator) remove(out []kv.Event, h EngineHash, p place) []kv.Event {
 	if n == nil {
 		return out // a placeholder, or stored before we looked
 	}
-	held := n.resolved && t.holds(n, p.tier)
+	held := n.resolved && p.tier != kv.Resume && t.holds(n, p.tier)
 	if !t.discount(n, p) {
 		return out
 	}
 	if held {
 		out = t.untell(out, n, p.tier)
+	}
+	if n.resolved && p.tier == kv.Resume {
+		out = t.setWindow(out, n, p.group, false)
 	}
 	if n.at.count == 0 {
 		t.bury(h)
@@ -388,6 +379,7 @@ func (t *translator) clear(out []kv.Event) []kv.Event {
 	for _, h := range nowhere {
 		t.bury(h)
 	}
+	t.windows.empty()
 	for tier := range kv.NumMarks {
 		if t.occupied[tier] > 0 && cleared(tier) {
 			t.occupied[tier] = 0
