@@ -256,6 +256,9 @@ type Agent struct {
 	Metrics string `yaml:"metrics"`
 	// KV event sockets of an engine that runs already. Absent: asked of it.
 	Events Events `yaml:"events"`
+	// Unix socket for the plug-in of a vLLM that runs already (kvasir-vllm). With it
+	// the agent keeps the engine's blocks in `tiers`.
+	Plugin string `yaml:"plugin"`
 	// Settings of the embedded engine.
 	Embedded Embedded `yaml:"embedded"`
 }

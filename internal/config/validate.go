@@ -245,6 +245,9 @@ func (v *validator) agent(a Agent) {
 	if a.Metrics != "" {
 		v.address("agent.metrics", a.Metrics)
 	}
+	if a.Plugin != "" && a.Engine != "vllm" {
+		v.fail("agent.plugin", "engine %s has no plug-in of ours; leave it out", a.Engine)
+	}
 	if b := a.Embedded.BlockSize; b < 1 || b > 1024 {
 		v.fail("agent.embedded.block_size", "must be from 1 to 1024 tokens")
 	}
