@@ -28,6 +28,7 @@ type node struct {
 	info   workers.Info
 	engine *embedded.Engine // nil: the engine runs by itself
 	agent  *agent.Agent
+	plugin *pluginHost // nil: the engine has no plug-in of ours
 }
 
 // startNode starts the worker that cfg.Agent describes.
@@ -54,6 +55,11 @@ func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node
 	if err != nil {
 		return nil, errors.Join(err, n.close(ctx))
 	}
+	if a.Plugin != "" {
+		if n.plugin, err = hostPlugin(ctx, cfg, n.agent, log); err != nil {
+			return nil, errors.Join(err, n.close(ctx))
+		}
+	}
 	return n, nil
 }
 
@@ -69,18 +75,9 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 		}
 	}
 	giveWay()
-	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Policy: cfg.Tiers.Eviction, Log: log}
-	if d := cfg.Tiers.Disk; d != nil {
-		tiers.Disk = kvbm.DiskConfig{Paths: slabFolders(cfg), Bytes: int64(d.Size), WriteBytesPerDay: int64(d.WritePerDay)}
-	}
-	if r := cfg.Tiers.Redis; r != nil {
-		tiers.Redis = kvbm.RedisConfig{URL: r.URL, More: r.More, CA: r.CA, TTL: time.Duration(r.TTL)}
-	}
-	if p := cfg.Tiers.Peer; p != nil {
-		var err error
-		if tiers.Peer, err = peerTier(p); err != nil {
-			return err
-		}
+	tiers, err := tierConfig(cfg, log)
+	if err != nil {
+		return err
 	}
 	engine, err := embedded.Start(ctx, embedded.Config{
 		Model: e.Model, Name: cfg.Agent.Model, Listen: e.Listen, BlockSize: e.BlockSize, GPUBlocks: e.GPUBlocks,
@@ -94,6 +91,23 @@ func (n *node) startEngine(ctx context.Context, cfg *config.Config, log *slog.Lo
 	n.info.URL, n.info.BlockSize, n.info.Tokenizer = engine.URL(), e.BlockSize, e.Model
 	n.info.Events = workers.EventSource(engine.EventSource())
 	return nil
+}
+
+// tierConfig is what the file says of the tiers; whoever opens them knows the
+// layout.
+func tierConfig(cfg *config.Config, log *slog.Logger) (kvbm.Config, error) {
+	tiers := kvbm.Config{CPUBytes: int64(cfg.Tiers.CPU), Policy: cfg.Tiers.Eviction, Log: log}
+	if d := cfg.Tiers.Disk; d != nil {
+		tiers.Disk = kvbm.DiskConfig{Paths: slabFolders(cfg), Bytes: int64(d.Size), WriteBytesPerDay: int64(d.WritePerDay)}
+	}
+	if r := cfg.Tiers.Redis; r != nil {
+		tiers.Redis = kvbm.RedisConfig{URL: r.URL, More: r.More, CA: r.CA, TTL: time.Duration(r.TTL)}
+	}
+	var err error
+	if p := cfg.Tiers.Peer; p != nil {
+		tiers.Peer, err = peerTier(p)
+	}
+	return tiers, err
 }
 
 // peerTier reads what the settings of the peer tier point to.
@@ -146,6 +160,9 @@ func (n *node) close(ctx context.Context) error {
 	var errs []error
 	if n.agent != nil {
 		errs = append(errs, n.agent.Close())
+	}
+	if n.plugin != nil {
+		errs = append(errs, n.plugin.close(ctx))
 	}
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close(ctx))

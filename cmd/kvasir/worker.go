@@ -65,7 +65,7 @@ func runWorker(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if cfg.Agent.Model == "" {
+	if cfg.Agent.Model == "" && cfg.Agent.Engine == "embedded" {
 		cfg.Agent.Model = servedName(cfg.Agent.Embedded.Model)
 	}
 	n, err := startNode(ctx, cfg, log)
@@ -111,6 +111,9 @@ func serveMetrics(addr string, n *node, log *slog.Logger) (stop func(), err erro
 	if n.engine != nil {
 		m := n.engine.Manager()
 		reg.MustRegister(agent.Collector{Manager: m}, agent.KVBMNames{Manager: m, BlockTokens: n.info.BlockSize})
+	}
+	if n.plugin != nil {
+		n.plugin.register(reg)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

@@ -29,7 +29,8 @@ type Config struct {
 	// Info is the worker. What it leaves out (model, block size, event source)
 	// is asked of the engine.
 	Info workers.Info
-	// Manager may be nil: then the agent only passes the engine's events on.
+	// Manager may be nil: then the agent only passes the engine's events on,
+	// until Adopt gives it one.
 	Manager *kvbm.Manager
 	// Listen is unix:///path (made with mode 0600; a stale file is replaced) or
 	// host:port.
@@ -81,6 +82,9 @@ type Agent struct {
 	// readsEngine says whether reader will be there; set before serving.
 	readsEngine bool
 	load        cachedLoad
+	manager     atomic.Pointer[kvbm.Manager] // nil: none (yet)
+	planned     plans
+	loads       loadSpeed
 
 	ctx    context.Context // ends the streams
 	cancel context.CancelFunc
@@ -127,8 +131,7 @@ func (a *Agent) start() {
 	a.wg.Go(func() { a.hub.run(a.ctx) })
 	a.readsEngine = a.c.Info.Events.Endpoint != "" || a.c.Manager == nil || a.c.Manager.GPU() == nil
 	if m := a.c.Manager; m != nil {
-		// The engine's own word about its pages goes before the manager's.
-		a.followManager(m, a.readsEngine)
+		a.Adopt(m)
 	}
 	if a.readsEngine {
 		a.wg.Go(func() { a.followEngine(a.ctx) })

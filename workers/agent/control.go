@@ -39,30 +39,31 @@ func (a *Agent) Describe(ctx context.Context, _ *agentpb.DescribeRequest) (*agen
 
 // blockBytes is the size of the manager's blocks; 0 without one.
 func (a *Agent) blockBytes() uint32 {
-	if a.c.Manager == nil {
-		return 0
+	if m := a.manager.Load(); m != nil {
+		return uint32(m.BlockBytes())
 	}
-	return uint32(a.c.Manager.BlockBytes())
+	return 0
 }
 
 // peerAddress is where the manager lends; empty where it does not.
 func (a *Agent) peerAddress() string {
-	if a.c.Manager == nil {
-		return ""
+	if m := a.manager.Load(); m != nil {
+		return m.PeerAddress()
 	}
-	return a.c.Manager.PeerAddress()
+	return ""
 }
 
 func (a *Agent) sharedStore() string {
-	if a.c.Manager == nil {
-		return ""
+	if m := a.manager.Load(); m != nil {
+		return m.SharedStore()
 	}
-	return a.c.Manager.SharedStore()
+	return ""
 }
 
 // Onboard implements agentpb.AgentServer.
 func (a *Agent) Onboard(ctx context.Context, req *agentpb.OnboardRequest) (*agentpb.OnboardResponse, error) {
-	if a.c.Manager == nil {
+	m := a.manager.Load()
+	if m == nil {
 		return nil, status.Error(codes.Unimplemented, "the agent manages no blocks: it only passes the engine's events on")
 	}
 	root, err := agentpb.UnpackHash(req.GetRoot())
@@ -74,26 +75,28 @@ func (a *Agent) Onboard(ctx context.Context, req *agentpb.OnboardRequest) (*agen
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	r := kvbm.OnboardRequest{ID: req.GetRequestId(), Blocks: kv.Blocks(nil, root, hashes)}
+	there := a.engineHolds(m, req.GetRequestId(), hashes)
+	r.Blocks = r.Blocks[there:]
 	for _, p := range req.GetPeers() {
-		r.Peers = append(r.Peers, kvbm.PeerSource{Address: p.GetAddress(), First: int(p.GetFirst()), Count: int(p.GetCount())})
+		r.Peers = append(r.Peers, kvbm.PeerSource{Address: p.GetAddress(), First: int(p.GetFirst()) - there, Count: int(p.GetCount())})
 	}
 	if ms := req.GetDeadlineMs(); ms > 0 {
 		r.Deadline = time.Now().Add(time.Duration(ms) * time.Millisecond)
 	}
 	_, span := otel.Tracer(tracer).Start(ctx, "kvasir.transfer")
 	defer span.End()
-	o := a.c.Manager.Onboard(ctx, r)
+	o := m.Onboard(ctx, r)
 	select {
 	case <-o.Done():
 		span.SetAttributes(transferAttributes(o.Result())...)
-		return onboarded(o.Result()), nil
+		return onboarded(o.Result(), there), nil
 	case <-ctx.Done():
 	case <-a.ctx.Done():
 	}
 	// A caller that gave up wants nothing any more; one whose time ran out still
 	// wants what has landed.
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return onboarded(o.Result()), nil
+		return onboarded(o.Result(), there), nil
 	}
 	o.Release()
 	return nil, status.Error(codes.Canceled, "the onboarding was cancelled")
@@ -113,7 +116,10 @@ func transferAttributes(r kvbm.OnboardResult) []attribute.KeyValue {
 	return attrs
 }
 
-func onboarded(r kvbm.OnboardResult) *agentpb.OnboardResponse {
+// onboarded tells of the blocks that were moved and of those that the engine
+// had on its own pages.
+func onboarded(r kvbm.OnboardResult, there int) *agentpb.OnboardResponse {
+	r.Blocks[kv.GPU] += there
 	resp := &agentpb.OnboardResponse{Missed: uint32(r.Missed), Bytes: r.Bytes, ElapsedUs: r.Elapsed.Microseconds()}
 	for t := range kv.NumTiers {
 		if r.Blocks[t] > 0 || r.LinkElapsed[t] > 0 {

@@ -128,3 +128,17 @@ func (h *hub) blocks() int {
 	defer h.mu.Unlock()
 	return len(h.held.numbers)
 }
+
+// leading is how many of the leading blocks the engine says are on its pages.
+func (h *hub) leading(hashes []kv.Hash) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n < len(hashes) {
+		number := h.held.numbers[hashes[n]]
+		if number == 0 || !h.held.at(number).by[fromEngine].Has(kv.GPU) {
+			break
+		}
+		n++
+	}
+	return n
+}

@@ -16,7 +16,7 @@ import (
 // listen binds unix:///path or host:port.
 func listen(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return listenUnix(strings.TrimPrefix(path, "//"))
+		return ListenUnix(strings.TrimPrefix(path, "//"))
 	}
 	if address == "" {
 		return nil, errors.New("no address to listen on: want unix:///path or host:port")
@@ -31,10 +31,10 @@ type unixListener struct {
 	path string
 }
 
-// listenUnix binds a socket that only this user may use. It is bound under
+// ListenUnix binds a socket that only this user may use. It is bound under
 // another name and moved into place, so that there is no moment at which others
 // may connect, and a stale file of an earlier process is replaced at once.
-func listenUnix(path string) (net.Listener, error) {
+func ListenUnix(path string) (net.Listener, error) {
 	if err := replaceable(path); err != nil {
 		return nil, err
 	}

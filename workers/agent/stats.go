@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
 	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
@@ -70,8 +71,8 @@ func (a *Agent) report(ctx context.Context, maxAge time.Duration) *agentpb.Watch
 	} else {
 		m.Engine = engineStats(l)
 	}
-	if a.c.Manager != nil {
-		a.managerStats(m)
+	if manager := a.manager.Load(); manager != nil {
+		a.managerStats(m, manager)
 	}
 	return m
 }
@@ -104,8 +105,8 @@ func (a *Agent) eventStats() *agentpb.EventStats {
 	return e
 }
 
-func (a *Agent) managerStats(m *agentpb.WatchStatsResponse) {
-	s := a.c.Manager.Stats()
+func (a *Agent) managerStats(m *agentpb.WatchStatsResponse, manager *kvbm.Manager) {
+	s := manager.Stats()
 	for t := range kv.NumTiers {
 		ts := s.Tiers[t]
 		if ts.Capacity == 0 && ts.Stored == 0 && ts.Hits == 0 && ts.Misses == 0 {
@@ -126,5 +127,8 @@ func (a *Agent) managerStats(m *agentpb.WatchStatsResponse) {
 			BytesPerSecond: l.BytesPerSecond, LatencyUs: l.Latency.Microseconds(), QueuedBytes: l.QueuedBytes,
 			Blocks: l.Blocks, Bytes: l.Bytes, Errors: l.Errors, Dropped: l.Dropped,
 		})
+	}
+	if manager.GPU() == nil {
+		m.Links = append(m.Links, a.loads.link())
 	}
 }
