@@ -57,28 +57,39 @@ func (g *Gateway) tokenize(ctx context.Context, q *inference) (*promptTokens, er
 	if q.opaque != "" {
 		return g.untokenized(q, q.opaque), nil
 	}
-	p := &promptTokens{from: fromGateway}
-	l := g.models.language(q.model)
+	l, whole := g.models.language(q.model), g.models.whole(q.model)
+	if p, known, err := g.tokenizeHere(q, l); known || err != nil {
+		return p, err
+	}
+	if whole != l {
+		return g.tokenizeDoubted(ctx, q, whole)
+	}
+	return g.tokenizeAtEngine(ctx, q), nil
+}
+
+// tokenizeHere finds the tokens without the engine, if they can be known here.
+func (g *Gateway) tokenizeHere(q *inference, l *language) (p *promptTokens, known bool, err error) {
+	p = &promptTokens{from: fromGateway}
 	switch {
 	case q.endpoint == endpointCompletion && (l != nil || allTokens(q.prompts)):
 		q.encodePrompts(p, l)
 	case q.endpoint == endpointChat && l != nil && l.Renderer != nil:
 		tokens, reason, err := renderChat(l, q, g.c.Now)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if reason == reasonTemplate {
-			return g.tokenizeAtEngine(ctx, q), nil
+			return nil, false, nil
 		}
 		if reason != "" {
-			return g.untokenized(q, reason), nil
+			return g.untokenized(q, reason), true, nil
 		}
 		p.tokens = tokens
 		p.total = len(p.tokens)
 	default:
-		return g.tokenizeAtEngine(ctx, q), nil
+		return nil, false, nil
 	}
-	return p, q.truncate(p)
+	return p, true, q.truncate(p)
 }
 
 // truncate applies truncate_prompt_tokens as engines do: the last n are kept.
