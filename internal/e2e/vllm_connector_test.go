@@ -53,7 +53,7 @@ func startConnectorSuite(t *testing.T) *connectorSuite {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	f := startVLLM(t)
 	e := f.engine("connector", "tiny", tiny, 40, "--kv-transfer-config", fmt.Sprintf(
-		`{"kv_connector":"KvasirConnector","kv_connector_module_path":"kvasir_vllm","kv_role":"kv_both","kv_load_failure_policy":"recompute","kv_connector_extra_config":{"socket":%q}}`,
+		`{"kv_connector":"KvasirConnector","kv_connector_module_path":"kvasir_vllm.connector","kv_role":"kv_both","kv_load_failure_policy":"recompute","kv_connector_extra_config":{"socket":%q}}`,
 		filepath.Join(dir, "plugin")))
 	s := &connectorSuite{t: t, f: f, e: e, dir: dir}
 	s.config = writeFile(t, "connector.yaml", fmt.Sprintf(`listen: 127.0.0.1:0
@@ -83,7 +83,16 @@ func (s *connectorSuite) startAgent(tiers ...string) {
 func (s *connectorSuite) restartAgent(tiers ...string) {
 	s.agent.stop()
 	s.startAgent(tiers...)
-	s.agent.waitLine("the engine's plug-in is here")
+	s.awaitPlugin()
+}
+
+// awaitPlugin waits until both parts of the engine's plug-in have found the
+// agent.
+func (s *connectorSuite) awaitPlugin() {
+	s.t.Helper()
+	for _, role := range []string{"worker", "scheduler"} {
+		s.agent.waitLine("the engine's plug-in is connected\" worker=w0 role=" + role)
+	}
 }
 
 // story is a conversation that the engine computed.
@@ -214,7 +223,7 @@ func (s *connectorSuite) corruptedIsComputed(t *testing.T) {
 		t.Fatalf("no slab in %v", slabs)
 	}
 	s.startAgent(s.onDisk()...)
-	s.agent.waitLine("the engine's plug-in is here")
+	s.awaitPlugin()
 	s.reset(t)
 	again, err := s.e.complete(st.body)
 	if err != nil {
@@ -320,7 +329,7 @@ func (k *talks) verify(t *testing.T, s *connectorSuite) {
 	}
 	inParallel(8, len(prompts), func(i int) {
 		body := prompt(prompts[i], 8)
-		body["cache_salt"] = fmt.Sprint("cold", t.Name(), i)
+		body["cache_salt"] = fmt.Sprint("cold", len(prompts), "-", i)
 		cold, err := s.e.complete(body)
 		switch {
 		case err != nil:
@@ -377,7 +386,7 @@ func (s *connectorSuite) agentKilledUnderLoad(t *testing.T) {
 		}
 	})
 	k.verify(t, s)
-	s.agent.waitLine("the engine's plug-in is here")
+	s.awaitPlugin()
 	if err := statusOK(s.e.url() + "/health"); err != nil {
 		t.Error(err)
 	}

@@ -21,6 +21,9 @@ const (
 	// stageLimit ends a staging with what has landed: the engine computes the
 	// rest.
 	stageLimit = 5 * time.Second
+	// poolWait is how long the scheduler's part of an engine waits for the part
+	// with the pages.
+	poolWait = 5 * time.Second
 	// quarantine is how long after a connection's end its process may still be
 	// writing to a slot.
 	quarantine = time.Second
@@ -54,6 +57,8 @@ type Server struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
+	opened chan struct{} // closed when there is a pool
+
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	pool     *pool // nil: no engine part with pages was here yet
@@ -73,7 +78,7 @@ func Serve(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plugin: %w", err)
 	}
-	s := &Server{c: c, log: c.Log, listener: l, sessions: map[*session]struct{}{}}
+	s := &Server{c: c, log: c.Log, listener: l, sessions: map[*session]struct{}{}, opened: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.wg.Go(s.accept)
 	s.log.Info("waiting for the engine's plug-in", "socket", c.Listen)
@@ -123,14 +128,11 @@ func (s *Server) Close() error {
 
 // enter finds or opens the pool for the engine part that said r.
 func (s *Server) enter(r *request) (*pool, error) {
+	if r.Role == "scheduler" {
+		return s.awaitPool()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Role == "scheduler" {
-		if s.pool == nil {
-			return nil, errors.New("the engine part that has the KV pages did not connect yet")
-		}
-		return s.pool, nil
-	}
 	model := s.c.Model
 	if model == "" {
 		model = r.Model
@@ -153,6 +155,24 @@ func (s *Server) enter(r *request) (*pool, error) {
 		return nil, errors.Join(errors.New("the agent has no tier to keep blocks in: set tiers"), m.Close(s.ctx))
 	}
 	s.pool = &pool{name: fmt.Sprintf("%016x", rand.Uint64()), model: model, layout: l, manager: m}
-	s.log.Info("the engine's plug-in is here", "engine", r.Engine, "block_bytes", l.BlockBytes, "slots", m.Host().Capacity())
+	close(s.opened)
+	s.log.Info("the engine's tiers are open", "block_bytes", l.BlockBytes, "slots", m.Host().Capacity())
 	return s.pool, nil
+}
+
+// awaitPool lets the part without pages wait for the other one: after an agent's
+// restart both come at once.
+func (s *Server) awaitPool() (*pool, error) {
+	late := time.NewTimer(poolWait)
+	defer late.Stop()
+	select {
+	case <-s.opened:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.pool, nil
+	case <-late.C:
+		return nil, errors.New("the engine part that has the KV pages did not connect yet")
+	case <-s.ctx.Done():
+		return nil, errors.New("the agent ends")
+	}
 }

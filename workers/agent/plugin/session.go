@@ -98,6 +98,7 @@ func (e *session) hello(r *request) error {
 			return err
 		}
 	}
+	e.s.log.Info("the engine's plug-in is connected", "role", r.Role, "engine", r.Engine)
 	e.send(answer{Hello: &hello{Version: protocol, Model: p.model, BlockSize: p.layout.BlockSize, Pool: p.name}})
 	return nil
 }

@@ -280,13 +280,14 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 	}
 	early := dial(t, socket)
 	early.say(`{"op":"hello","version":1,"role":"scheduler"}`)
-	refused(early, "did not connect yet")
-
 	silent := dial(t, socket)
 	silent.say(`{"op":"reserve","count":1}`)
 	refused(silent, "hello comes first")
 
 	w := worker(t, socket)
+	if a := early.hear(); a.Hello == nil { // it waited for the pages
+		t.Errorf("%+v", a)
+	}
 	other := dial(t, socket)
 	other.say(workerHello, "another")
 	refused(other, "restart it")

@@ -1,5 +1,1 @@
-"""Kvasir's KV cache tiers for vLLM."""
-
-from kvasir_vllm.connector import KvasirConnector
-
-__all__ = ["KvasirConnector"]
+"""Kvasir's KV cache tiers for vLLM; the connector is in kvasir_vllm.connector."""
