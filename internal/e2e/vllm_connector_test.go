@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,6 +25,8 @@ type connectorSuite struct {
 	config string
 	agent  *process
 	g      gateway
+	// metrics is the agent's address of them.
+	metrics string
 }
 
 // TestVLLMConnector drives real vLLM with Kvasir's tiers below it. One engine
@@ -55,12 +60,12 @@ func startConnectorSuite(t *testing.T) *connectorSuite {
 	e := f.engine("connector", "tiny", tiny, 40, "--kv-transfer-config", fmt.Sprintf(
 		`{"kv_connector":"KvasirConnector","kv_connector_module_path":"kvasir_vllm.connector","kv_role":"kv_both","kv_load_failure_policy":"recompute","kv_connector_extra_config":{"socket":%q}}`,
 		filepath.Join(dir, "plugin")))
-	s := &connectorSuite{t: t, f: f, e: e, dir: dir}
+	s := &connectorSuite{t: t, f: f, e: e, dir: dir, metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	s.config = writeFile(t, "connector.yaml", fmt.Sprintf(`listen: 127.0.0.1:0
 models: [{name: tiny, tokenizer: %[1]q}]
 workers: [{id: w0, model: tiny, url: %[2]q, engine: vllm, agent: "unix://%[3]s/agent"}]
-agent: {id: w0, engine: vllm, url: %[2]q, listen: "unix://%[3]s/agent", plugin: "%[3]s/plugin"}
-`, tiny, e.url(), dir))
+agent: {id: w0, engine: vllm, url: %[2]q, listen: "unix://%[3]s/agent", plugin: "%[3]s/plugin", metrics: %[4]q}
+`, tiny, e.url(), dir, s.metrics))
 	s.startAgent(s.onDisk()...)
 	f.up(e)
 	s.g = ready(t, start(t, "kvasir serve", nil, binary, "serve", "--config", s.config))
@@ -109,7 +114,7 @@ func prompt(text string, n int) map[string]any {
 // tell has the engine compute a conversation, and waits until a tier has it.
 func (s *connectorSuite) tell(t *testing.T, topic, tier string) story {
 	t.Helper()
-	before := s.committed(tier)
+	before := s.stored(t, tier)
 	body := prompt(essay(topic, 300), 24)
 	cold, err := s.e.complete(body)
 	if err != nil {
@@ -119,7 +124,7 @@ func (s *connectorSuite) tell(t *testing.T, topic, tier string) story {
 		t.Fatalf("%d tokens of a new conversation were cached", cold.cached)
 	}
 	s.g.eventually(topic+" is in "+tier, func() error {
-		if n := s.committed(tier) - before; n < cold.prompt/32 {
+		if n := s.stored(t, tier) - before; n < cold.prompt/32 {
 			return fmt.Errorf("%d blocks of %d tokens", n, cold.prompt)
 		}
 		return nil
@@ -127,14 +132,14 @@ func (s *connectorSuite) tell(t *testing.T, topic, tier string) story {
 	return story{body, cold, (cold.prompt - 1) / 32 * 32}
 }
 
-// committed is how many blocks came to a tier, or were there.
-func (s *connectorSuite) committed(tier string) int {
-	for _, x := range s.g.tiers() {
-		if x.Tier == tier {
-			return x.Committed
-		}
+// stored is how many blocks came to a tier since the agent's start.
+func (s *connectorSuite) stored(t *testing.T, tier string) int {
+	t.Helper()
+	n, err := metric("http://"+s.metrics, "kvasir_kvbm_stored_total", fmt.Sprintf("tier=%q", tier))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return 0
+	return int(n)
 }
 
 // reset empties the engine's own cache.
@@ -172,42 +177,66 @@ func (s *connectorSuite) back(t *testing.T, st story) {
 	}
 }
 
-// Through the gateway: it knows of the blocks in cpu, says what will be cached,
-// and has them staged.
+// through asks for the conversation through the gateway, once that knows that
+// its blocks are in one tier alone: it says what will be cached, and has them
+// staged before the engine asks.
+func (s *connectorSuite) through(t *testing.T, st story, tier string) {
+	t.Helper()
+	body, err := json.Marshal(st.body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeFile(t, "prompt.json", string(body))
+	want := st.full / 32
+	s.g.eventually("the gateway would restore from "+tier, func() error {
+		out, err := run(t, nil, binary, "explain", "--prompt", file, "--url", s.g.url, "--json")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		var e explanation
+		if err := json.Unmarshal([]byte(out), &e); err != nil {
+			return err
+		}
+		if got := e.winner(t).Blocks; got[tier] != want {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+	got, err := askVLLM(s.g.url+"/v1/completions", st.body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := s.g.explain(got.request)
+	w := e.winner(t)
+	t.Logf("predicted %s, the engine found %d of %d; planned %v, onboarded %+v", got.predicted, got.cached, got.prompt, w.Blocks, e.Onboard)
+	if !got.agrees() || got.cached != st.full {
+		t.Errorf("predicted %s tokens, the engine found %d of %d; want %d", got.predicted, got.cached, got.prompt, st.full)
+	}
+	if e.Onboard == nil || w.Blocks[tier] != want || e.Onboard.Blocks[tier] != want {
+		t.Errorf("planned %v, onboarded %+v; want %d blocks from %s", w.Blocks, e.Onboard, want, tier)
+	}
+	if got.text != st.cold.text {
+		t.Errorf("the answer is %q, cold it was %q", got.text, st.cold.text)
+	}
+}
+
 func (s *connectorSuite) comesBackFromCPU(t *testing.T) {
 	st := s.tell(t, "the reset", "cpu")
 	s.reset(t)
-	s.g.eventually("the gateway knows that the blocks are in cpu alone", func() error {
-		got, err := askVLLM(s.g.url+"/v1/completions", st.body)
-		if err != nil {
-			return err
-		}
-		w := s.g.explain(got.request)
-		if got.text != st.cold.text {
-			t.Errorf("the answer is %q, cold it was %q", got.text, st.cold.text)
-		}
-		if w.winner(t).Blocks["cpu"] == 0 {
-			s.reset(t)
-			return fmt.Errorf("predicted %s, the engine found %d: %+v", got.predicted, got.cached, w.winner(t).Blocks)
-		}
-		if !got.agrees() || got.cached != st.full {
-			t.Errorf("predicted %s tokens, the engine found %d of %d; want %d", got.predicted, got.cached, got.prompt, st.full)
-		}
-		if w.Onboard == nil || w.Onboard.Blocks["cpu"] != w.winner(t).Blocks["cpu"] {
-			t.Errorf("planned %+v, onboarded %+v", w.winner(t).Blocks, w.Onboard)
-		}
-		t.Logf("predicted %s, the engine found %d of %d; planned %+v, onboarded %+v", got.predicted, got.cached, got.prompt, w.winner(t).Blocks, w.Onboard)
-		return nil
-	})
+	s.through(t, st, "cpu")
 	s.reset(t)
 	s.back(t, st)
 }
 
+// Once as the engine asks for it, and once as the router has it staged.
 func (s *connectorSuite) comesBackFromDisk(t *testing.T) {
 	st := s.tell(t, "the agent's restart", "disk")
 	s.restartAgent(s.onDisk()...)
 	s.reset(t)
 	s.back(t, st)
+	s.restartAgent(s.onDisk()...)
+	s.reset(t)
+	s.through(t, st, "disk")
 }
 
 // Every block in the slab is damaged: none is used.
@@ -270,6 +299,9 @@ func (s *connectorSuite) comesBackFromRedis(t *testing.T) {
 	s.restartAgent(tiers...)
 	s.reset(t)
 	s.back(t, st)
+	s.restartAgent(tiers...)
+	s.reset(t)
+	s.through(t, st, "redis")
 	s.restartAgent(s.onDisk()...)
 }
 
@@ -303,6 +335,9 @@ func (s *connectorSuite) talk(t *testing.T, rng *rand.Rand, conversations, turns
 	for range turns {
 		rng.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
 		inParallel(8, len(open), func(i int) {
+			if i%5 == 0 { // some clients go away at once, and ask again
+				s.abandon(prompt(open[i], 8), time.Duration(i%40)*time.Millisecond)
+			}
 			got, err := s.e.complete(prompt(open[i], 8))
 			k.mu.Lock()
 			defer k.mu.Unlock()
@@ -318,6 +353,22 @@ func (s *connectorSuite) talk(t *testing.T, rng *rand.Rand, conversations, turns
 		})
 	}
 	return k
+}
+
+// abandon asks and leaves after a moment.
+func (s *connectorSuite) abandon(body map[string]any, after time.Duration) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), after)
+	defer cancel()
+	b, _ := json.Marshal(body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.e.url()+"/v1/completions", bytes.NewReader(b))
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if r, err := http.DefaultClient.Do(req); err == nil {
+		r.Body.Close()
+	}
 }
 
 // verify compares every answer with a cold run's.
@@ -368,7 +419,16 @@ func seeded(t *testing.T) *rand.Rand {
 
 // manyAtOnce: KVASIR_CONVERSATIONS sets another number than 120.
 func (s *connectorSuite) manyAtOnce(t *testing.T) {
-	k := s.talk(t, seeded(t), fromEnv(t, "KVASIR_CONVERSATIONS", 120), 3, func(int) {})
+	k := s.talk(t, seeded(t), fromEnv(t, "KVASIR_CONVERSATIONS", 120), 3, func(done int) {
+		if done%25 == 0 { // running requests are preempted and start over
+			r, err := http.Post(s.e.url()+"/reset_prefix_cache?reset_running_requests=true", "", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.Body.Close()
+		}
+	})
 	if k.cached == 0 {
 		t.Error("nothing was cached: this tests nothing")
 	}

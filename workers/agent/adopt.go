@@ -29,12 +29,14 @@ func (a *Agent) engineHolds(m *kvbm.Manager, id string, hashes []kv.Hash) int {
 }
 
 // Planned is how many leading blocks the router wants restored for a request,
-// if it said so.
-func (a *Agent) Planned(id string) (blocks int, ok bool) { return a.planned.get(id) }
+// if it said so. It is told once: clients may use an id again.
+func (a *Agent) Planned(id string) (blocks int, ok bool) { return a.planned.take(id) }
 
 // plannedIDs bounds how many plans are remembered: far more than there are
 // requests between the router's call and the engine's question.
 const plannedIDs = 4096
+
+const noPlan = -1
 
 // plans remembers the latest restore plans' lengths.
 type plans struct {
@@ -65,11 +67,13 @@ func (p *plans) put(id string, blocks int) {
 	p.by[id] = blocks
 }
 
-func (p *plans) get(id string) (blocks int, ok bool) {
+func (p *plans) take(id string) (blocks int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	blocks, ok = p.by[id]
-	return blocks, ok
+	if blocks, ok = p.by[id]; ok {
+		p.by[id] = noPlan // its place in the ring stays
+	}
+	return blocks, ok && blocks != noPlan
 }
 
 // loadSpeed is what a plug-in reports of its copies from cpu to the engine's

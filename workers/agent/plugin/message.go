@@ -41,11 +41,10 @@ type request struct {
 	Parents []byte `json:"parents"`
 	Slots   []int  `json:"slots"`
 
-	// reserve
+	// reserve, loaded
 	Count int `json:"count"`
 
-	// release: what was copied of the staged blocks, and how long that took
-	Loaded int   `json:"loaded"`
+	// loaded: how long the copies of so many blocks took
 	Micros int64 `json:"micros"`
 }
 
@@ -112,12 +111,12 @@ func parse(line []byte) (*request, error) {
 			return nil, fmt.Errorf("stage: first is %d of %d blocks", r.First, n)
 		}
 	case "release":
-		if r.ID == "" || r.Loaded < 0 || r.Micros < 0 {
-			return nil, errors.New("release: no id, or a negative figure")
+		if r.ID == "" {
+			return nil, errors.New("release: no id")
 		}
-	case "reserve":
-		if r.Count < 1 || r.Count > maxBlocks {
-			return nil, fmt.Errorf("reserve: count is %d; want 1 to %d", r.Count, maxBlocks)
+	case "reserve", "loaded":
+		if r.Count < 1 || r.Count > maxBlocks || r.Micros < 0 {
+			return nil, fmt.Errorf("%s: count is %d; want 1 to %d", r.Op, r.Count, maxBlocks)
 		}
 	case "commit":
 		if want := len(r.Slots) * hashBytes; len(r.Hashes) != want || len(r.Parents) != want || len(r.Slots) > maxBlocks {

@@ -70,7 +70,10 @@ func (e *session) handle(r *request) error {
 	case "stage":
 		return e.stage(r)
 	case "release":
-		e.release(r)
+		e.release(r.ID)
+	case "loaded":
+		bytes := int64(r.Count) * int64(e.pool.manager.BlockBytes())
+		e.s.c.Loaded(r.Count, bytes, time.Duration(r.Micros)*time.Microsecond)
 	case "reserve":
 		e.reserve(r.Count)
 	case "commit":
@@ -134,20 +137,17 @@ func (e *session) stage(r *request) error {
 }
 
 // release ends a staging, and with it the gateway's for the same request.
-func (e *session) release(r *request) {
+func (e *session) release(id string) {
 	e.mu.Lock()
-	o := e.stages[r.ID]
-	delete(e.stages, r.ID)
+	o := e.stages[id]
+	delete(e.stages, id)
 	e.mu.Unlock()
 	if o == nil {
 		return
 	}
 	o.Release()
-	if id := gatewayID(r.ID); id != "" {
+	if id := gatewayID(id); id != "" {
 		e.pool.manager.Settle(id)
-	}
-	if r.Loaded > 0 {
-		e.s.c.Loaded(r.Loaded, int64(r.Loaded)*int64(e.pool.manager.BlockBytes()), time.Duration(r.Micros)*time.Microsecond)
 	}
 }
 

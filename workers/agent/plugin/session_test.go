@@ -230,7 +230,8 @@ func TestBlocksGoDownAndComeBack(t *testing.T) {
 			t.Errorf("block %d is full of %d", i+1, w.slot(slot)[0])
 		}
 	}
-	s.say(`{"op":"release","id":"a","loaded":3,"micros":50}`)
+	s.say(`{"op":"release","id":"a"}`)
+	w.say(`{"op":"loaded","count":3,"micros":50}`)
 	if n := <-loaded; n != 3 {
 		t.Errorf("%d blocks were reported as loaded", n)
 	}

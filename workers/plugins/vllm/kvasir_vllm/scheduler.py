@@ -27,6 +27,8 @@ _GLANCE_SECONDS = 0.002
 _PATIENCE_SECONDS = 7.0
 # Of the time that slots are held, what is left for the copy at least.
 _COPY_SECONDS = 20.0
+# The agent takes no more in one message.
+_MAX_BLOCKS = 1 << 16
 # A request whose cached prefix shrinks again and again while it waits is let go.
 _MAX_STAGINGS = 3
 
@@ -57,8 +59,7 @@ class Tracked:
     stagings: int = 0
     first: int = 0  # block from which on external ones were last offered
     saved: int = 0  # blocks before it are in the agent's tiers, or on their way
-    loading: float = 0.0  # since when; 0: not
-    load_blocks: int = 0
+    loading: bool = False
 
 
 class SchedulerSide:
@@ -104,7 +105,7 @@ class SchedulerSide:
         if t is None:
             return 0, False
         size = self._block_size
-        t.first, limit = computed // size, (request.num_tokens - 1) // size
+        t.first, limit = computed // size, min((request.num_tokens - 1) // size, _MAX_BLOCKS)
         if request.skip_reading_prefix_cache or t.first >= limit:
             t.saved = max(t.saved, t.first)
             return 0, False
@@ -149,13 +150,13 @@ class SchedulerSide:
         s.answered.wait(_GLANCE_SECONDS)
         return True
 
-    def _release(self, t: Tracked, loaded: int = 0, seconds: float = 0.0) -> None:
+    def _release(self, t: Tracked) -> None:
         if t.staging is None:
             return
         rid = t.request.request_id
         t.staging = None
         self._stagings.pop(rid, None)
-        self._link.send("release", id=rid, loaded=loaded, micros=int(seconds * 1e6))
+        self._link.send("release", id=rid)
 
     def allocated(self, request: "Request", blocks: "KVCacheBlocks", external: int) -> None:
         t = self._tracked.get(request.request_id)
@@ -175,7 +176,7 @@ class SchedulerSide:
                 blocks=ids[t.first : t.first + n],
             )
         )
-        t.loading, t.load_blocks = time.monotonic(), n
+        t.loading = True
 
     def step(self, output: "SchedulerOutput") -> Step:
         step = Step(loads=self._loads)
@@ -211,8 +212,8 @@ class SchedulerSide:
         """Loads have ended, well or not."""
         for rid in output.finished_recving or ():
             if t := self._tracked.get(rid):
-                seconds, t.loading = time.monotonic() - t.loading, 0.0
-                self._release(t, t.load_blocks, seconds)
+                t.loading = False
+                self._release(t)
                 if t.request.is_finished():
                     del self._tracked[rid]
 

@@ -133,9 +133,11 @@ class WorkerSide:
     def _load_all(self) -> None:
         while (load := self._queue.get()) is not None:
             bad: list[int] = load.blocks
+            began = time.monotonic()
             try:
                 if self._copy(load):
                     bad = []
+                    self._link.send("loaded", count=len(load.blocks), micros=int((time.monotonic() - began) * 1e6))
             except Exception:
                 log.exception("blocks of %s could not be loaded; the engine computes them", load.request)
             with self._lock:
