@@ -28,8 +28,8 @@ all agents in its index.`,
 					return firstError(err, func() error { return printJSON(c, r) })
 				}
 				_, err = fmt.Fprintf(c.OutOrStdout(), "from the wire, drained: %.2f M blocks/s (first round %.2f) of %d publishers, %d blocks an event; "+
-					"CPU %.2f us a block, publishers included; %.0f bytes a membership\n",
-					r.BlocksPerS/1e6, r.FirstBlocksPerS/1e6, r.Workers, r.Run, r.CPUPerBlockUS, r.BytesPerMembership)
+					"CPU %.3f us a block, publishers %.3f more; %.0f bytes a membership\n",
+					r.BlocksPerS/1e6, r.FirstBlocksPerS/1e6, r.Workers, r.Run, r.CPUPerBlockUS, r.PublishersUS, r.BytesPerMembership)
 				return err
 			}
 			if joining {

@@ -74,6 +74,13 @@ func Chain(dst []Hash, root Hash, tokens []uint32, blockSize int) []Hash {
 	if blockSize <= 0 {
 		return dst
 	}
+	if done, ok := chainQuickly(dst, root, tokens, blockSize); ok {
+		return done
+	}
+	return chainPortably(dst, root, tokens, blockSize)
+}
+
+func chainPortably(dst []Hash, root Hash, tokens []uint32, blockSize int) []Hash {
 	var stack [hashStack]byte
 	prefix := append(stack[:0], domain...)
 	for ; len(tokens) >= blockSize; tokens = tokens[blockSize:] {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
@@ -56,12 +57,12 @@ func Join(ctx context.Context, o JoinOptions, x Index) (r JoinReport, err error)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer leave()
-	cpu, began := cpuTime(), time.Now()
+	cpu, began := cpuTime(syscall.RUSAGE_SELF), time.Now()
 	running.Go(func() { fleet.Run(joined) })
 	if err := await(ctx, func() bool { return counted.stored.Load() >= int64(r.Memberships) }); err != nil {
 		return r, err
 	}
-	r.FullAfterS, r.CPUS = time.Since(began).Seconds(), (cpuTime() - cpu).Seconds()
+	r.FullAfterS, r.CPUS = time.Since(began).Seconds(), (cpuTime(syscall.RUSAGE_SELF) - cpu).Seconds()
 	return r, complete(engines, x)
 }
 
@@ -102,7 +103,7 @@ func startAgents(ctx context.Context, o JoinOptions, prompts int) (engines []*en
 		if err := await(ctx, func() bool { return a.Blocks() == prompts*wireChain }); err != nil {
 			return engines, infos, stop, err
 		}
-		e.messages = nil
+		e.stream = nil
 		engines = append(engines, e)
 		infos = append(infos, workers.Info{ID: e.id, URL: info.URL, Agent: a.Target()})
 	}

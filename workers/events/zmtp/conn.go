@@ -319,21 +319,35 @@ func (c *Conn) Send(frames ...[]byte) error {
 	}
 	buffers := make(net.Buffers, 0, 2*len(frames))
 	for i, f := range frames {
-		var flags byte
-		if i < len(frames)-1 {
-			flags = flagMore
-		}
 		start := len(c.headers)
-		if len(f) > 255 {
-			c.headers = append(c.headers, flags|flagLong)
-			c.headers = binary.BigEndian.AppendUint64(c.headers, uint64(len(f)))
-		} else {
-			c.headers = append(c.headers, flags, byte(len(f)))
-		}
+		c.headers = appendHeader(c.headers, len(f), i < len(frames)-1)
 		buffers = append(buffers, c.headers[start:], f)
 	}
 	return c.write(buffers)
 }
+
+// appendHeader appends what goes ahead of a frame.
+func appendHeader(b []byte, size int, more bool) []byte {
+	var flags byte
+	if more {
+		flags = flagMore
+	}
+	if size <= 255 {
+		return append(b, flags, byte(size))
+	}
+	return binary.BigEndian.AppendUint64(append(b, flags|flagLong), uint64(size))
+}
+
+// Append appends a message as Send would write it, for SendAppended.
+func Append(b []byte, frames ...[]byte) []byte {
+	for i, f := range frames {
+		b = append(appendHeader(b, len(f), i < len(frames)-1), f...)
+	}
+	return b
+}
+
+// SendAppended writes a piece of what Append made.
+func (c *Conn) SendAppended(b []byte) error { return c.write(net.Buffers{b}) }
 
 func (c *Conn) write(b net.Buffers) error {
 	c.writing.Lock()

@@ -1,0 +1,5 @@
+//go:build !(goexperiment.simd && amd64)
+
+package kv
+
+func chainQuickly(dst []Hash, _ Hash, _ []uint32, _ int) ([]Hash, bool) { return dst, false }
