@@ -290,24 +290,26 @@ func (d *decoder) token() uint32 {
 // long prompt's event are read here, so there is no branch on which of the three
 // forms an id has: processors guess that wrong every other time.
 func (d *decoder) plainTokens(ts []uint32, n int) []uint32 {
-	b := d.b
-	for ; n > 0 && len(b) >= 8; n-- {
-		x := binary.BigEndian.Uint64(b)
+	b, at := d.b, 0
+	k := len(ts)
+	ts = slices.Grow(ts, min(n, len(b)))[:k+min(n, len(b))]
+	for ; k < len(ts) && at+8 <= len(b); k++ {
+		x := binary.BigEndian.Uint64(b[at:])
 		c := x >> 56
 		if c-0xCC > 2 { // not 1, 2 or 4 bytes behind a code
 			if c > 0x7F {
 				break
 			}
-			ts = append(ts, uint32(c))
-			b = b[1:]
+			ts[k] = uint32(c)
+			at++
 			continue
 		}
-		size := uint(1) << (c & 3)
-		ts = append(ts, uint32(x<<8>>((64-8*size)&63)))
-		b = b[1+size:]
+		size := 1 << (c & 3)
+		ts[k] = uint32(x << 8 >> ((64 - 8*size) & 63))
+		at += 1 + size
 	}
-	d.b = b
-	return ts
+	d.b = b[at:]
+	return ts[:k]
 }
 
 // medium reads the name of where blocks are; the usual ones cost no memory.

@@ -281,7 +281,7 @@ func (e *engine) send(c *zmtp.Conn) {
 			return
 		}
 	}
-	e.cpu.Add(int64(cpuTime(rusageThread) - began))
+	e.cpu.Add(max(1, int64(cpuTime(rusageThread)-began))) // 0: not done
 }
 
 func connected(readers []*events.Reader) bool {

@@ -36,6 +36,7 @@ const (
 	maxFrames  = 64       // of one message
 	maxCommand = 4 << 10  // bytes
 	growStep   = 1 << 20  // bytes allocated ahead of their arrival
+	readBuffer = 128 << 10
 
 	handshakeTimeout = 5 * time.Second
 	frameTimeout     = 30 * time.Second // for the rest of a message that has begun
@@ -67,7 +68,7 @@ type Conn struct {
 
 // NewConn wraps a connection; Handshake comes before anything else.
 func NewConn(raw net.Conn, typ Type) *Conn {
-	return &Conn{raw: raw, r: bufio.NewReaderSize(raw, 64<<10), typ: typ}
+	return &Conn{raw: raw, r: bufio.NewReaderSize(raw, readBuffer), typ: typ}
 }
 
 // Close closes the connection; a Recv or Send in progress returns.
@@ -207,6 +208,9 @@ func (c *Conn) Recv(idle time.Duration) ([][]byte, error) {
 		if idle > 0 {
 			deadline = time.Now().Add(idle)
 		}
+		if done, err := c.bufferedMessage(); done || err != nil {
+			return c.frames, err
+		}
 		if c.r.Buffered() == 0 {
 			if err := c.raw.SetReadDeadline(deadline); err != nil {
 				return nil, err
@@ -229,6 +233,38 @@ func (c *Conn) Recv(idle time.Duration) ([][]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// bufferedMessage takes a message that has arrived as a whole from where it is.
+// Anything else it leaves: what is cut short, commands, and what is wrong.
+func (c *Conn) bufferedMessage() (done bool, err error) {
+	b, err := c.r.Peek(c.r.Buffered())
+	if err != nil {
+		return false, err
+	}
+	c.frames = c.frames[:0]
+	for at := 0; len(b)-at >= 2 && len(c.frames) < maxFrames; {
+		flags, size := b[at], uint64(b[at+1])
+		at += 2
+		if flags&flagLong != 0 {
+			if len(b)-at < 7 {
+				return false, nil
+			}
+			size = binary.BigEndian.Uint64(b[at-1:])
+			at += 7
+		}
+		if flags&flagCommand != 0 || size > uint64(len(b)-at) {
+			return false, nil
+		}
+		end := at + int(size)
+		c.frames = append(c.frames, b[at:end:end])
+		at = end
+		if flags&flagMore == 0 {
+			_, err := c.r.Discard(at)
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // readMessage reads the frames of one message, or one command, into c.buf.
