@@ -100,7 +100,7 @@ func startAgents(ctx context.Context, o JoinOptions, prompts int) (engines []*en
 			return engines, infos, stop, err
 		}
 		agents = append(agents, a)
-		if err := await(ctx, func() bool { return a.Blocks() == prompts*wireChain }); err != nil {
+		if err := await(ctx, func() bool { return a.Blocks() == prompts*wireChain && sent([]*engine{e}) }); err != nil {
 			return engines, infos, stop, err
 		}
 		e.stream = nil
