@@ -16,7 +16,7 @@ const (
 	// Connections that pull at a time, and what one call over one of them brings:
 	// a few large blocks or many small ones, so that asking costs nothing.
 	peerWorkers = 4
-	peerCall    = 4 << 20
+	peerCall    = 8 << 20
 	// maxRemotes bounds how many peers are remembered.
 	maxRemotes = 256
 )

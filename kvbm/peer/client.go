@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -127,7 +126,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &link{conn: conn, stall: c.o.Stall}, nil
+	return &link{conn: conn, o: c.o}, nil
 }
 
 func (c *Client) give(l *link) {
@@ -143,12 +142,11 @@ func (c *Client) give(l *link) {
 
 // link is one connection.
 type link struct {
-	conn  net.Conn
-	stall time.Duration
-	used  time.Time
-	buf   []byte
-	head  [frameBytes]byte
-	sum   xxh3.Hasher
+	conn net.Conn
+	o    Options
+	used time.Time
+	buf  []byte
+	head [frameBytes]byte
 }
 
 // fetch makes one request. n blocks have landed when it returns.
@@ -164,7 +162,7 @@ func (l *link) fetch(ctx context.Context, blocks []Block, landed func(int, error
 		hashes[i] = blocks[i].Hash
 	}
 	l.buf = encodeRequest(l.buf[:0], hashes)
-	if err := l.conn.SetWriteDeadline(time.Now().Add(l.stall)); err != nil {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(l.o.Stall)); err != nil {
 		return 0, err
 	}
 	if _, err := l.conn.Write(l.buf); err != nil {
@@ -196,27 +194,18 @@ func (l *link) receive(b *Block) error {
 	case f.verdict != granted || f.length != uint64(len(b.Dst)):
 		return fmt.Errorf("%w: a frame of %d bytes, verdict %d", errGarbled, f.length, f.verdict)
 	}
-	l.sum.Reset()
-	for rest := b.Dst; len(rest) > 0; {
-		piece := rest[:min(len(rest), pieceBytes)]
-		rest = rest[len(piece):]
-		if err := l.fill(piece); err != nil {
-			return err
-		}
-		_, _ = l.sum.Write(piece) // never fails
-	}
-	if err := l.fill(l.head[:sumBytes]); err != nil {
+	if err := l.fill(b.Dst); err != nil {
 		return err
 	}
-	if binary.LittleEndian.Uint64(l.head[:]) != l.sum.Sum64() {
+	if xxh3.Hash(b.Dst) != f.sum {
 		return ErrCorrupt
 	}
 	return nil
 }
 
-// fill reads all of b, with a deadline on each piece.
+// fill reads all of b.
 func (l *link) fill(b []byte) error {
-	if err := l.conn.SetReadDeadline(time.Now().Add(l.stall)); err != nil {
+	if err := l.conn.SetReadDeadline(time.Now().Add(l.o.patience(len(b)))); err != nil {
 		return err
 	}
 	_, err := io.ReadFull(l.conn, b)

@@ -9,8 +9,8 @@
 //	client  proof, then any number of requests, one after the other
 //
 //	client  request: magic, count, hashes, sum
-//	server  for each hash, in order, a frame: magic, verdict, length, hash, sum
-//	        and, if it has the block, the bytes and their sum
+//	server  for each hash, in order, a frame: magic, verdict, length, hash,
+//	        sum of the bytes, sum; and, if it has the block, the bytes
 //
 // A proof is an HMAC-SHA256 under the shared secret over both nonces and all
 // that was said so far, so that each side knows that the other one has the
@@ -19,15 +19,11 @@
 // nobody who means to deceive. On a network where others may change packets, TLS
 // goes below this protocol.
 //
-// The bytes' sum comes after them, so that each piece of a block is summed while
-// the processor still has it in its cache.
-//
 // # Flow
 //
 // A connection carries one request at a time and lends one block at a time; the
 // receiver's window does the rest. A server has at most so many connections, so
-// what it lends is bounded. Each read and write has to make progress within a
-// deadline. What is late, lies about its length or does not check is an error;
+// what it lends is bounded. Each read and write has a deadline. What is late, lies about its length or does not check is an error;
 // the connection is not used any more, unless only the bytes of one block were
 // wrong.
 //

@@ -2,7 +2,6 @@ package peer
 
 import (
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +24,8 @@ type Options struct {
 	Secret string
 	// TLS goes below the protocol; nil: plain TCP.
 	TLS *tls.Config
-	// Stall ends what makes no progress for so long; 0: 1 s.
+	// Stall is how long a small message may take, and each further part of a block
+	// that a slow network should move in that time; 0: 1 s.
 	Stall time.Duration
 
 	wrap func(net.Conn) net.Conn // of a client, in tests
@@ -44,6 +44,14 @@ func (o Options) withDefaults() Options {
 		o.Stall = defaultStall
 	}
 	return o
+}
+
+// slowBytes are moved within Options.Stall by any network worth pulling over.
+const slowBytes = 4 << 20
+
+// patience is how long the move of so many bytes may take.
+func (o Options) patience(bytes int) time.Duration {
+	return o.Stall * time.Duration(1+bytes/slowBytes)
 }
 
 // Lend finds a block in this worker's memory, where it stays until release; nil
@@ -184,7 +192,6 @@ type lender struct {
 	hashes []kv.Hash
 	buf    []byte
 	head   [frameBytes]byte
-	sum    xxh3.Hasher
 	out    [2][]byte
 }
 
@@ -215,19 +222,8 @@ func (l *lender) send(h kv.Hash) error {
 		return l.write(l.head[:], nil)
 	}
 	defer release()
-	frame{verdict: granted, length: uint64(len(data)), hash: h}.encode(l.head[:])
-	l.sum.Reset()
-	before := l.head[:]
-	for rest := data; len(rest) > 0; {
-		piece := rest[:min(len(rest), pieceBytes)]
-		rest = rest[len(piece):]
-		_, _ = l.sum.Write(piece) // never fails
-		if err := l.write(before, piece); err != nil {
-			return err
-		}
-		before = nil
-	}
-	if err := l.write(binary.LittleEndian.AppendUint64(l.buf[:0], l.sum.Sum64()), nil); err != nil {
+	frame{verdict: granted, length: uint64(len(data)), hash: h, sum: xxh3.Hash(data)}.encode(l.head[:])
+	if err := l.write(l.head[:], data); err != nil {
 		return err
 	}
 	l.s.blocks.Add(1)
@@ -235,20 +231,13 @@ func (l *lender) send(h kv.Hash) error {
 	return nil
 }
 
-// write sends both parts, in one call where there are two.
-func (l *lender) write(a, b []byte) (err error) {
-	if err = l.c.SetWriteDeadline(time.Now().Add(l.s.o.Stall)); err != nil {
+// write sends both parts in one call.
+func (l *lender) write(head, data []byte) error {
+	if err := l.c.SetWriteDeadline(time.Now().Add(l.s.o.patience(len(data)))); err != nil {
 		return err
 	}
-	switch {
-	case len(a) == 0:
-		_, err = l.c.Write(b)
-	case len(b) == 0:
-		_, err = l.c.Write(a)
-	default:
-		l.out = [2][]byte{a, b}
-		bufs := net.Buffers(l.out[:])
-		_, err = bufs.WriteTo(l.c)
-	}
+	l.out = [2][]byte{head, data}
+	bufs := net.Buffers(l.out[:])
+	_, err := bufs.WriteTo(l.c)
 	return err
 }

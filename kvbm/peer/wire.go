@@ -25,12 +25,10 @@ const (
 	helloBytes   = 8 + 4 + 4 + 16 + nonceBytes + sumBytes
 	answerBytes  = 8 + 4 + 4 + nonceBytes + proofBytes + sumBytes
 	requestBytes = 4 + 4 // before the hashes
-	frameBytes   = 4 + 4 + 8 + 16 + sumBytes
+	frameBytes   = 4 + 4 + 8 + 16 + sumBytes + sumBytes
 
 	// MaxRequest bounds the blocks of one request.
 	MaxRequest = 1024
-	// pieceBytes are moved and then summed at a time: they fit the cache of a core.
-	pieceBytes = 256 << 10
 )
 
 // errGarbled means that what came is not what this protocol says.
@@ -176,6 +174,7 @@ type frame struct {
 	verdict verdict
 	length  uint64
 	hash    kv.Hash
+	sum     uint64 // of the bytes
 }
 
 // encode writes the frame to b, which has frameBytes.
@@ -183,7 +182,8 @@ func (f frame) encode(b []byte) {
 	b = binary.LittleEndian.AppendUint32(b[:0], frameMagic)
 	b = binary.LittleEndian.AppendUint32(b, uint32(f.verdict))
 	b = binary.LittleEndian.AppendUint64(b, f.length)
-	_ = seal(append(b, f.hash[:]...))
+	b = append(b, f.hash[:]...)
+	_ = seal(binary.LittleEndian.AppendUint64(b, f.sum))
 }
 
 func parseFrame(b []byte) (f frame, err error) {
@@ -194,5 +194,6 @@ func parseFrame(b []byte) (f frame, err error) {
 		verdict: verdict(binary.LittleEndian.Uint32(b[4:])),
 		length:  binary.LittleEndian.Uint64(b[8:]),
 		hash:    kv.Hash(b[16:32]),
+		sum:     binary.LittleEndian.Uint64(b[32:]),
 	}, nil
 }
