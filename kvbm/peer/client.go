@@ -57,8 +57,8 @@ type Block struct {
 	Dst  []byte
 }
 
-// Fetch pulls blocks and calls landed for each in order, with nil, ErrMiss or
-// ErrCorrupt; only with nil are the bytes of Dst good. An error means that the
+// Fetch pulls blocks and calls landed for each in order, one at a time, with nil,
+// ErrMiss or ErrCorrupt; only with nil are the bytes of Dst good. An error means that the
 // blocks not landed so far will not. The end of ctx ends the call.
 func (c *Client) Fetch(ctx context.Context, blocks []Block, landed func(i int, err error)) error {
 	for len(blocks) > MaxRequest {
@@ -168,39 +168,71 @@ func (l *link) fetch(ctx context.Context, blocks []Block, landed func(int, error
 	if _, err := l.conn.Write(l.buf); err != nil {
 		return 0, err
 	}
+	if l.o.overlap && len(blocks) > 1 {
+		return l.receiveAll(blocks, landed)
+	}
 	for ; n < len(blocks); n++ {
-		err := l.receive(&blocks[n])
-		if err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrCorrupt) {
+		sum, err := l.receive(&blocks[n])
+		if err != nil && !errors.Is(err, ErrMiss) {
 			return n, err
 		}
-		landed(n, err)
+		landed(n, verify(&blocks[n], sum, err))
 	}
 	return n, nil
 }
 
-// receive reads one frame.
-func (l *link) receive(b *Block) error {
+// receiveAll verifies a block while the next one comes.
+func (l *link) receiveAll(blocks []Block, landed func(int, error)) (n int, err error) {
+	type arrival struct {
+		sum uint64
+		err error // nil or ErrMiss
+	}
+	arrivals := make(chan arrival)
+	var verifying sync.WaitGroup
+	verifying.Go(func() {
+		for a := range arrivals {
+			landed(n, verify(&blocks[n], a.sum, a.err))
+			n++
+		}
+	})
+	for i := range blocks {
+		var a arrival
+		if a.sum, a.err = l.receive(&blocks[i]); a.err != nil && !errors.Is(a.err, ErrMiss) {
+			err = a.err
+			break
+		}
+		arrivals <- a
+	}
+	close(arrivals)
+	verifying.Wait()
+	return n, err
+}
+
+// verify is how a block that was received ended.
+func verify(b *Block, sum uint64, err error) error {
+	if err == nil && xxh3.Hash(b.Dst) != sum {
+		return ErrCorrupt
+	}
+	return err
+}
+
+// receive reads one frame and its bytes, whose sum shall be the one returned.
+func (l *link) receive(b *Block) (sum uint64, err error) {
 	if err := l.fill(l.head[:]); err != nil {
-		return err
+		return 0, err
 	}
 	f, err := parseFrame(l.head[:])
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case f.hash != b.Hash:
-		return fmt.Errorf("%w: a frame of another block", errGarbled)
+		return 0, fmt.Errorf("%w: a frame of another block", errGarbled)
 	case f.verdict == absent:
-		return ErrMiss
+		return 0, ErrMiss
 	case f.verdict != granted || f.length != uint64(len(b.Dst)):
-		return fmt.Errorf("%w: a frame of %d bytes, verdict %d", errGarbled, f.length, f.verdict)
+		return 0, fmt.Errorf("%w: a frame of %d bytes, verdict %d", errGarbled, f.length, f.verdict)
 	}
-	if err := l.fill(b.Dst); err != nil {
-		return err
-	}
-	if xxh3.Hash(b.Dst) != f.sum {
-		return ErrCorrupt
-	}
-	return nil
+	return f.sum, l.fill(b.Dst)
 }
 
 // fill reads all of b.

@@ -21,8 +21,10 @@
 //
 // # Flow
 //
-// A connection carries one request at a time and lends one block at a time; the
-// receiver's window does the rest. A server has at most so many connections, so
+// A connection carries one request at a time. Where cores are
+// idle, a block is summed while the one before is sent, and verified while the next
+// one comes; so a connection lends at most two blocks at a time, and the receiver's
+// window does the rest. A server has at most so many connections, so
 // what it lends is bounded. Each read and write has a deadline. What is late, lies about its length or does not check is an error;
 // the connection is not used any more, unless only the bytes of one block were
 // wrong.

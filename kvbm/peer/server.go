@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Options struct {
 	Stall time.Duration
 
 	wrap func(net.Conn) net.Conn // of a client, in tests
+	// overlap sums one block while the next one moves.
+	overlap bool
 }
 
 const (
@@ -37,12 +40,17 @@ const (
 	idleLimit = 5 * time.Minute
 	// maxConns bounds the connections of a server, and with them what it lends.
 	maxConns = 64
+	// fewCores are all busy with moving bytes: then a block is summed at once, while
+	// it is in the core's cache. More cores sum one block while the next one moves,
+	// which is worth more.
+	fewCores = 4
 )
 
 func (o Options) withDefaults() Options {
 	if o.Stall == 0 {
 		o.Stall = defaultStall
 	}
+	o.overlap = o.overlap || runtime.GOMAXPROCS(0) > fewCores
 	return o
 }
 
@@ -205,29 +213,71 @@ func (l *lender) answer() (err error) {
 		}
 		return err
 	}
+	if l.s.o.overlap && len(l.hashes) > 1 {
+		return l.sendAll()
+	}
 	for _, h := range l.hashes {
-		if err := l.send(h); err != nil {
+		if err := l.send(l.prepare(h)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// send answers for one hash.
-func (l *lender) send(h kv.Hash) error {
+// loan is one block to be sent.
+type loan struct {
+	frame   frame
+	data    []byte // nil: absent
+	release func()
+}
+
+// prepare finds a block and sums it.
+func (l *lender) prepare(h kv.Hash) loan {
 	data, release := l.s.lend(h)
 	if data == nil {
-		l.s.absent.Add(1)
-		frame{verdict: absent, hash: h}.encode(l.head[:])
-		return l.write(l.head[:], nil)
+		return loan{frame: frame{verdict: absent, hash: h}, release: func() {}}
 	}
-	defer release()
-	frame{verdict: granted, length: uint64(len(data)), hash: h, sum: xxh3.Hash(data)}.encode(l.head[:])
-	if err := l.write(l.head[:], data); err != nil {
+	return loan{frame{verdict: granted, length: uint64(len(data)), hash: h, sum: xxh3.Hash(data)}, data, release}
+}
+
+// sendAll prepares a block while the one before is being sent.
+func (l *lender) sendAll() (err error) {
+	ready, stop := make(chan loan), make(chan struct{})
+	var preparing sync.WaitGroup
+	preparing.Go(func() {
+		defer close(ready)
+		for _, h := range l.hashes {
+			next := l.prepare(h)
+			select {
+			case ready <- next:
+			case <-stop:
+				next.release()
+				return
+			}
+		}
+	})
+	for next := range ready {
+		if err = l.send(next); err != nil {
+			break
+		}
+	}
+	close(stop)
+	preparing.Wait()
+	return err
+}
+
+func (l *lender) send(b loan) error {
+	defer b.release()
+	b.frame.encode(l.head[:])
+	if err := l.write(l.head[:], b.data); err != nil {
 		return err
 	}
+	if b.data == nil {
+		l.s.absent.Add(1)
+		return nil
+	}
 	l.s.blocks.Add(1)
-	l.s.bytes.Add(uint64(len(data)))
+	l.s.bytes.Add(uint64(len(b.data)))
 	return nil
 }
 
