@@ -27,6 +27,7 @@ type redisTier struct {
 // redisServer is one server, cluster or master behind sentinels. Its directions
 // fail apart: a full server refuses blocks and still serves those it has.
 type redisServer struct {
+	name  string
 	store sharedStore
 	seed  uint64
 	sides [2]health // by direction
@@ -60,7 +61,7 @@ func (m *Manager) openRedis(ctx context.Context, c Config) error {
 		name := store.Name()
 		names = append(names, name)
 		t.servers = append(t.servers, &redisServer{
-			store: store, seed: xxh3.HashString(name),
+			name: name, store: store, seed: xxh3.HashString(name),
 			sides: [2]health{reading: m.newHealth("reading " + name), writing: m.newHealth("writing " + name)},
 		})
 	}

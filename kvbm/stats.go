@@ -15,6 +15,8 @@ type Stats struct {
 	// DiskWritable is what the write budget allows now, in bytes; -1 without one.
 	DiskWritable int64      `json:"disk_writable_bytes,omitempty"`
 	Peer         *PeerStats `json:"peer,omitempty"` // nil without a peer tier
+	// Servers are those of the Redis tier.
+	Servers []ServerStats `json:"servers,omitempty"`
 }
 
 // DeviceStats is one device of the disk tier.
@@ -28,6 +30,15 @@ type DeviceStats struct {
 	// SkippedRecords of its journal did not check when it was opened. Each is at
 	// worst a block that is missed.
 	SkippedRecords int `json:"skipped_records"`
+}
+
+// ServerStats is one server of the Redis tier.
+type ServerStats struct {
+	Name     string `json:"name"`
+	Readable bool   `json:"readable"` // false while it is left alone after errors
+	Writable bool   `json:"writable"`
+	// Alarms counts how often a direction was left alone.
+	Alarms uint64 `json:"alarms"`
 }
 
 // TierStats is one tier. Of Redis, whose slots are its own business, only
@@ -104,6 +115,11 @@ func (m *Manager) Stats() Stats {
 	if m.peers != nil {
 		s.Peer = m.peers.stats()
 	}
+	if m.redis != nil {
+		for _, r := range m.redis.servers {
+			s.Servers = append(s.Servers, r.stats())
+		}
+	}
 	if m.disk != nil {
 		s.DiskWritable = m.disk.admission.Left(m.now())
 		for _, d := range m.disk.devices {
@@ -119,6 +135,11 @@ func (d *device) stats() DeviceStats {
 		Path: d.path, Readable: d.store != nil && r.Closed(), Writable: d.store != nil && w.Closed(),
 		Alarms: r.opened + w.opened, Written: d.written, SkippedRecords: d.skipped,
 	}
+}
+
+func (s *redisServer) stats() ServerStats {
+	r, w := &s.sides[reading], &s.sides[writing]
+	return ServerStats{Name: s.name, Readable: r.Closed(), Writable: w.Closed(), Alarms: r.opened + w.opened}
 }
 
 func (l *link) stats() LinkStats {

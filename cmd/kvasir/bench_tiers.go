@@ -145,7 +145,9 @@ func newBenchHolder() *cobra.Command {
 		Use:    benchHolder,
 		Hidden: true,
 		Args:   cobra.NoArgs,
-		RunE:   func(c *cobra.Command, _ []string) error { return tierbench.Hold(c.Context(), c.InOrStdin(), c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return tierbench.Hold(c.Context(), c.InOrStdin(), c.OutOrStdout())
+		},
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/kvbm/redisstore"
 )
 
 // clockSkew is how far a service's clock may be from ours before we say so:
@@ -23,8 +25,17 @@ func serviceChecks(cfg *config.Config) (checks []check) {
 		checks = append(checks, check{"etcd", checkEtcd})
 	}
 	if cfg.Tiers.Redis != nil {
-		checks = append(checks, check{"redis", checkRedis})
+		for i, u := range append([]string{cfg.Tiers.Redis.URL}, cfg.Tiers.Redis.More...) {
+			name := "redis"
+			if i > 0 {
+				name = fmt.Sprintf("redis %d", i+1)
+			}
+			checks = append(checks, check{name, func(ctx context.Context, cfg *config.Config) (verdict, string) {
+				return checkRedis(ctx, u, cfg.Tiers.Redis.CA)
+			}})
+		}
 	}
+	checks = append(checks, check{"peer transport", checkPeers})
 	for _, w := range cfg.Workers {
 		if w.URL == "" {
 			continue
@@ -52,13 +63,25 @@ func checkEtcd(ctx context.Context, cfg *config.Config) (verdict, string) {
 	return verdictOK, fmt.Sprintf("%d keys under %s", r.Count, e.Prefix)
 }
 
-func checkRedis(ctx context.Context, cfg *config.Config) (verdict, string) {
+// checkPeers says what moves blocks between workers.
+func checkPeers(_ context.Context, cfg *config.Config) (verdict, string) {
+	const nixl = "NIXL is not used: this build has no transport for it, installed or not"
+	p := cfg.Tiers.Peer
+	if p == nil {
+		return verdictOK, "off (tiers.peer); " + nixl
+	}
+	if _, err := peerTier(p); err != nil {
+		return verdictFail, err.Error()
+	}
+	return verdictOK, fmt.Sprintf("TCP, listening at %s; %s", cmp.Or(p.Listen, "a free port of this machine"), nixl)
+}
+
+func checkRedis(ctx context.Context, url, ca string) (verdict, string) {
 	redis.SetLogger(quiet{})
-	o, err := redis.ParseURL(cfg.Tiers.Redis.URL)
+	c, err := redisstore.NewClient(url, ca)
 	if err != nil {
 		return verdictFail, err.Error()
 	}
-	c := redis.NewClient(o)
 	defer c.Close()
 	before := time.Now()
 	theirs, err := c.Time(ctx).Result()

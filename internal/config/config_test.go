@@ -79,8 +79,13 @@ func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 		"workers:\n  - {id: a, url: http://x, role: prefill}\n": `not served yet`,
 		"workers:\n  - {id: a, url: http://x, ranks: 2, agent: unix:///a}\n": `leave those out`,
 		"workers:\n  - {id: a, url: http://x, api_key: k, api_key_env: K}\n": `set besides api_key`,
-		"listen: nowhere\n":        `k.yaml:1: listen: "nowhere" is not an address`,
-		"discovery:\n  etcd: {}\n": `k.yaml:2: discovery.etcd.endpoints: missing`,
+		"tiers: {peer: {listen: \"0.0.0.0:7001\"}}\n":                        `k.yaml:1: tiers.peer.secret: missing`,
+		"tiers: {peer: {listen: \":7001\", secret: a, secret_file: b}}\n":    `set besides secret`,
+		"tiers: {peer: {cert: a}}\n":                                         `belong together`,
+		"tiers: {peer: 3}\n":                                                 `k.yaml:1: tiers.peer: expected settings`,
+		"tiers: {redis: {url: \"redis://h\", more: [\"http://h\"]}}\n":       `tiers.redis.more[0]`,
+		"listen: nowhere\n":                                                  `k.yaml:1: listen: "nowhere" is not an address`,
+		"discovery:\n  etcd: {}\n":                                           `k.yaml:2: discovery.etcd.endpoints: missing`,
 	} {
 		if got := problems(t, src); !strings.Contains(got, want) {
 			t.Errorf("%q:\n got %s\nwant %s", src, got, want)
@@ -113,6 +118,22 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	}
 	if got := problems(t, "", "KVASIR_TIERS_CPU=x"); !strings.Contains(got, "environment: KVASIR_TIERS_CPU") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// The peer tier's defaults work, so true and false stand for it and its absence.
+func TestThePeerTierIsSwitched(t *testing.T) {
+	for src, on := range map[string]bool{"peer: true": true, "peer: false": false, "peer: {}": true, "peer: {listen: 127.0.0.1:7001}": true, "cpu: 1GB": false} {
+		c, err := Parse("k.yaml", []byte("tiers: {"+src+"}\n"), nil)
+		if err != nil || (c.Tiers.Peer != nil) != on {
+			t.Errorf("%s: %+v, %v", src, c, err)
+		}
+	}
+	for value, on := range map[string]bool{"true": true, "false": false} {
+		c, err := Parse("k.yaml", []byte("tiers: {peer: {secret: s}}\n"), []string{"KVASIR_TIERS_PEER=" + value})
+		if err != nil || (c.Tiers.Peer != nil) != on {
+			t.Errorf("KVASIR_TIERS_PEER=%s: %+v, %v", value, c, err)
+		}
 	}
 }
 

@@ -47,6 +47,15 @@ var (
 		"Bytes of blocks written to a device of the disk tier.", []string{"device"}, nil)
 	deviceSkipped = prometheus.NewDesc("kvasir_kvbm_device_skipped_records",
 		"Records of a device's journal that did not check when it was opened.", []string{"device"}, nil)
+	storeUp = prometheus.NewDesc("kvasir_kvbm_store_up",
+		"0 while a Redis server, or a peer that was pulled from, is left alone after errors, by direction: read or write.", []string{"store", "direction"}, nil)
+	storeAlarms = prometheus.NewDesc("kvasir_kvbm_store_alarms_total",
+		"Times that a Redis server or a peer was left alone after errors.", []string{"store"}, nil)
+	lentBlocks = prometheus.NewDesc("kvasir_kvbm_lent_total",
+		"Blocks that peers asked for by outcome: sent, absent, or declined because too many were being sent.", []string{"outcome"}, nil)
+	lentBytes   = prometheus.NewDesc("kvasir_kvbm_lent_bytes_total", "Bytes of blocks sent to peers.", nil, nil)
+	lentRefused = prometheus.NewDesc("kvasir_kvbm_lent_refused_total",
+		"Connections of peers that were refused: other secret or layout, too many, or not this protocol.", nil, nil)
 	diskWritable = prometheus.NewDesc("kvasir_kvbm_disk_writable_bytes",
 		"What the disk tier's write budget allows now; -1 without one.", nil, nil)
 )
@@ -57,6 +66,7 @@ func (Collector) Describe(ch chan<- *prometheus.Desc) {
 		tierSlots, tierLeased, tierLookups, tierStored, tierEvicted, tierCorrupt,
 		linkOffered, linkBlocks, linkBytes, linkQueued, linkSpeed, linkUp, linkLatency,
 		deviceUp, deviceAlarms, deviceWritten, deviceSkipped, diskWritable,
+		storeUp, storeAlarms, lentBlocks, lentBytes, lentRefused,
 	} {
 		ch <- d
 	}
@@ -74,9 +84,29 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, d := range s.Devices {
 		collectDevice(ch, d)
 	}
+	for _, r := range s.Servers {
+		gauge(ch, storeUp, flag(r.Readable), r.Name, "read")
+		gauge(ch, storeUp, flag(r.Writable), r.Name, "write")
+		counter(ch, storeAlarms, r.Alarms, r.Name)
+	}
+	if s.Peer != nil {
+		collectPeers(ch, s.Peer)
+	}
 	if len(s.Devices) > 0 {
 		gauge(ch, diskWritable, float64(s.DiskWritable))
 	}
+}
+
+func collectPeers(ch chan<- prometheus.Metric, p *kvbm.PeerStats) {
+	for _, r := range p.Remotes {
+		gauge(ch, storeUp, flag(r.Up), "peer "+r.Address, "read")
+		counter(ch, storeAlarms, r.Alarms, "peer "+r.Address)
+	}
+	counter(ch, lentBlocks, p.Lent.Blocks, "sent")
+	counter(ch, lentBlocks, p.Lent.Absent-min(p.Declined, p.Lent.Absent), "absent")
+	counter(ch, lentBlocks, p.Declined, "declined")
+	counter(ch, lentBytes, p.Lent.Bytes)
+	counter(ch, lentRefused, p.Lent.Refused)
 }
 
 func collectDevice(ch chan<- prometheus.Metric, d kvbm.DeviceStats) {
