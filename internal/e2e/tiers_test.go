@@ -115,3 +115,31 @@ func TestDiskTierSurvivesRestart(t *testing.T) {
 		})
 	}
 }
+
+// Everything restarts at once, and only Redis is left: what is there is found
+// again without anybody having read it.
+func TestRedisTierIsFoundAfterARestart(t *testing.T) {
+	model, port := smollm2(t), freePort(t)
+	redisServer(t, port)
+	env := []string{"KVASIR_TIERS_CPU=64MiB", fmt.Sprintf("KVASIR_TIERS_REDIS_URL=redis://127.0.0.1:%d/0", port)}
+	prompt := essay("what Redis keeps", 380)
+	g := startUp(t, env, "--model", model, "--workers", "1")
+	cold := g.talk(smolName).say(prompt, 24)
+	inRedis := func() error {
+		if n := g.committed("redis"); n < cold.prompt/16 {
+			return fmt.Errorf("%d blocks", n)
+		}
+		return nil
+	}
+	g.eventually("the conversation is in Redis", inRedis)
+	g.kill()
+
+	g = startUp(t, env, "--model", model, "--workers", "1")
+	g.eventually("the conversation is found in Redis", inRedis)
+	again := g.talk(smolName).say(prompt, 24)
+	e := g.explain(again.requestID)
+	if e.Onboard == nil || e.Onboard.Blocks["redis"] < cold.prompt/16-1 || again.text != cold.text {
+		t.Errorf("after the restart: onboarded %+v of %d tokens; %q, before it %q", e.Onboard, cold.prompt, again.text, cold.text)
+	}
+	t.Logf("cold TTFT %v, after the restart %v with %+v", cold.ttft, again.ttft, e.Onboard)
+}
