@@ -124,6 +124,7 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 	// no sign of a failed worker.
 	h["Idempotency-Key"] = nil
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
+	p.worker.ReportSent()
 	return x.g.transport.RoundTrip(req)
 }
 

@@ -91,6 +91,18 @@ type Limits struct {
 	// DrainDelay is how long a draining gateway still takes requests, for load
 	// balancers to notice that it is not ready (0).
 	DrainDelay time.Duration
+	// QueueAhead is how long a request may be predicted to wait at the best worker
+	// before it waits in the gateway instead (1 s; negative: it never does).
+	QueueAhead time.Duration
+	// Queue is how many requests of a model may wait in the gateway (1024), and
+	// QueueBytes how large their bodies may be in all (256 MiB).
+	Queue      int
+	QueueBytes int64
+	// TTFT is the objective by which requests are refused: those whose first token
+	// is predicted to come later for having to wait. 0: none.
+	TTFT time.Duration
+	// ClientStall is how long a client may take nothing of its answer (30 s).
+	ClientStall time.Duration
 	// Answer is the largest answer that isn't a stream, in bytes (64 MiB).
 	Answer int64
 }
@@ -105,6 +117,10 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Retries, 2)
 	setDefault(&l.Migrations, 16)
 	setDefault(&l.Answer, 64<<20)
+	setDefault(&l.QueueAhead, time.Second)
+	setDefault(&l.Queue, 1024)
+	setDefault(&l.QueueBytes, 256<<20)
+	setDefault(&l.ClientStall, 30*time.Second)
 }
 
 func setDefault[T comparable](field *T, value T) {

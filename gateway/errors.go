@@ -41,6 +41,7 @@ const (
 	CodeUpstreamRefused  Code = "upstream_refused"
 	CodeDeadlineExceeded Code = "deadline_exceeded"
 	CodeClientClosed     Code = "client_closed_request"
+	CodeClientStalled    Code = "client_stalled"
 	CodeInternal         Code = "internal_error"
 	statusClientClosed        = 499
 	typeInvalidRequest        = "invalid_request_error"
@@ -80,13 +81,14 @@ var ErrorKinds = []ErrorKind{
 	{CodeDecisionNotFound, 404, typeInvalidRequest, "The decision is not, or no longer, among those kept."},
 	{CodeNotImplemented, 501, typeServer, "The endpoint is planned but not served by this version."},
 	{CodeOverLimit, 429, typeRateLimit, "The tenant has used its requests or tokens a minute, or has as many requests in flight as it may. Retry after the time in Retry-After."},
-	{CodeOverloaded, 429, typeRateLimit, "As many requests are in flight as the gateway takes (limits.in_flight). Retry after the time in Retry-After."},
+	{CodeOverloaded, 429, typeRateLimit, "The model's workers are saturated and the request would wait too long: longer than its X-Kvasir-Deadline-Ms, limits.ttft or limits.first_byte allow, or the queue is full (limits.queue); or as many requests are in flight as the gateway takes (limits.in_flight). Retry-After is when to try again, from how fast the queue drains."},
 	{CodeDraining, 503, typeServer, "The gateway is shutting down. Retry at another one."},
 	{CodeNoWorker, 503, typeServer, "No worker of the model is ready. Retry after the time in Retry-After."},
 	{CodeUpstreamFailed, 502, typeServer, "Every worker that was tried failed before its answer began, or a worker failed within it."},
 	{CodeUpstreamRefused, 502, typeInvalidRequest, "The engine refused the request in a form of its own; the status is the engine's."},
-	{CodeDeadlineExceeded, 504, typeServer, "No answer within the gateway's time limits."},
+	{CodeDeadlineExceeded, 504, typeServer, "No answer within the gateway's time limits, or within the request's X-Kvasir-Deadline-Ms."},
 	{CodeClientClosed, statusClientClosed, typeInvalidRequest, "The client went away; only ever seen in logs and metrics."},
+	{CodeClientStalled, statusClientClosed, typeInvalidRequest, "The client took nothing of its answer for limits.client_stall, so it was given up; only ever seen in logs and metrics."},
 	{CodeInternal, 500, typeServer, "A fault of the gateway itself; the log has it under the request's id."},
 }
 

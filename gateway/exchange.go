@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kvasir-ai/kvasir/gateway/queue"
 	"github.com/kvasir-ai/kvasir/gateway/tenants"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
@@ -51,7 +52,16 @@ type exchange struct {
 	// together.
 	silence *time.Timer
 
-	q      *inference
+	q        *inference
+	priority queue.Priority
+	// patience is how long the client waits, until deadline, when late ends the
+	// request; latest is when a worker must turn to it; pass is the room that let
+	// it in and waits for it to be booked.
+	patience         time.Duration
+	deadline, latest time.Time
+	late             *time.Timer
+	pass             *room
+
 	tenant *tenants.Tenant // nil: the gateway is open
 	prompt *promptTokens
 	tried  map[kv.WorkerID]bool
@@ -59,6 +69,8 @@ type exchange struct {
 	// sent is set once any of the answer is out: no retry after that. streaming
 	// says that it is a stream, whatever was asked for.
 	sent, streaming bool
+	// writeBy is the deadline of the connection's writes, zero before the first.
+	writeBy time.Time
 	// refused says that the last worker answered 502 or 503.
 	refused bool
 
@@ -69,6 +81,7 @@ type exchange struct {
 	heard            heard
 	carry            *carried
 	migrations       int
+	begun            *booking // whose first token was seen
 	edited           []byte
 
 	answer     answer
@@ -138,6 +151,13 @@ func (x *exchange) run() error {
 	if err := x.claim(); err != nil {
 		return err
 	}
+	if err := x.readUrgency(); err != nil {
+		return err
+	}
+	if err := x.hopeless(); err != nil {
+		return err
+	}
+	defer x.watchDeadline()()
 	overall := time.AfterFunc(g.c.Limits.Request, func() { x.cancel(errTooLong) })
 	defer overall.Stop()
 	x.silence = time.AfterFunc(g.c.Limits.FirstByte, func() { x.cancel(errSilent) })
@@ -147,6 +167,10 @@ func (x *exchange) run() error {
 	if err := x.readPrompt(); err != nil {
 		return err
 	}
+	if err := x.queue(); err != nil {
+		return err
+	}
+	defer x.endPass()
 	x.carriable = g.c.Limits.Migrations > 0 && x.prompt.tokens != nil && !x.prompt.batch && x.q.uncarriable() == ""
 	return x.dispatch()
 }
@@ -210,7 +234,7 @@ func (x *exchange) dispatch() (err error) {
 // ended says why the context is over, as the error to answer.
 func (x *exchange) ended() *Error {
 	switch cause := context.Cause(x.ctx); cause {
-	case errTooLong, errSilent:
+	case errTooLong, errSilent, errDeadline:
 		return fail(CodeDeadlineExceeded, "", "%v", cause)
 	default:
 		return fail(CodeClientClosed, "", "the client closed the connection").because(cause)
@@ -241,6 +265,9 @@ func (x *exchange) finish(err error) {
 		x.silence.Stop()
 	}
 	x.cancel(nil)
+	if !x.writeBy.IsZero() {
+		_ = x.rc.SetWriteDeadline(time.Time{}) // the connection may serve more requests
+	}
 	now := x.g.c.Now()
 	x.answer.end()
 	x.entry.update(func(r *Record) {
@@ -263,7 +290,7 @@ func (x *exchange) finish(err error) {
 // answerError sends e in the form that what was sent before allows.
 func (x *exchange) answerError(e *Error) {
 	switch {
-	case e.Code == CodeClientClosed:
+	case e.Code == CodeClientClosed, e.Code == CodeClientStalled:
 		return
 	case e.sent:
 		return

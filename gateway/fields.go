@@ -35,6 +35,7 @@ const (
 	fieldReturnTokenStrs
 
 	fieldKVTransferParams
+	fieldPriority
 
 	// What only a stream that loses its worker is asked for.
 	fieldReturnTokenIDs
@@ -64,7 +65,7 @@ var fieldNames = [numFields]string{
 	"cache_salt", "tools", "documents", "chat_template", "chat_template_kwargs", "reasoning_effort",
 	"add_generation_prompt", "continue_final_message", "add_special_tokens", "truncate_prompt_tokens",
 	"prompt_embeds", "tokens", "return_token_strs",
-	"kv_transfer_params",
+	"kv_transfer_params", "priority",
 	"return_token_ids", "best_of", "use_beam_search", "echo", "prompt_logprobs", "logprobs", "top_logprobs",
 	"response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "tool_choice",
 	"seed", "temperature", "presence_penalty", "frequency_penalty", "min_tokens",

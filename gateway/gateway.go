@@ -22,9 +22,11 @@ type Gateway struct {
 	checker   *checker
 	contexts  *contexts
 	admission admission
+	rooms     sync.Map // model -> *room
 	budget    *retryBudget
 	records   *records
 	metrics   *metrics
+	doubts    *doubts
 
 	// placing guards the router's state: policy, calibration, ledger, loads and
 	// what seats keep.
@@ -33,6 +35,7 @@ type Gateway struct {
 	ledger      *router.Ledger
 	loads       *router.Loads
 	roster      atomic.Pointer[roster] // changed under placing
+	looked      int                    // times that space was looked for
 }
 
 // New makes a gateway. It loads the configured tokenizers and starts nothing.
@@ -59,6 +62,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g.checker = &checker{g: g, there: there, verdicts: map[kv.WorkerID]verdict{}}
 	ms.trusted = g.checker.limit
+	g.doubts = newDoubts(g.c.Log)
 	g.metrics = newMetrics(g, c.Registry)
 	return g, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kvasir-ai/kvasir/gateway/queue"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/prefixindex"
 )
@@ -25,6 +26,8 @@ type metrics struct {
 	retries        *prometheus.CounterVec
 	migrations     *prometheus.CounterVec
 	strangers      *prometheus.CounterVec
+	shed           *prometheus.CounterVec
+	queued         *prometheus.HistogramVec
 	tenantRequests *prometheus.CounterVec
 	tenantTokens   *prometheus.CounterVec
 	upstreamErrors *prometheus.CounterVec
@@ -40,6 +43,7 @@ type metrics struct {
 
 var (
 	latencyBuckets = []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20, 60, 120, 300}
+	queueBuckets   = []float64{.001, .01, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 300}
 	tpotBuckets    = []float64{.001, .002, .005, .01, .02, .03, .05, .075, .1, .2, .5, 1}
 	ratioBuckets   = []float64{.1, .25, .5, .75, .9, 1, 1.1, 1.33, 2, 4, 10}
 	decideBuckets  = []float64{1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2}
@@ -71,6 +75,8 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 		mismatches:     counter("kvasir_gateway_token_mismatches_total", "Requests whose prompt the engine counted differently: its tokenizer or template is not the gateway's.", "model"),
 		retries:        counter("kvasir_gateway_retries_total", "Attempts on another worker after one failed before its answer began.", "model"),
 		migrations:     counter("kvasir_gateway_migrations_total", "Streams that went on at another worker after theirs died.", "model"),
+		shed:           counter("kvasir_gateway_shed_total", "Requests sent away because the model's workers are saturated: late, full, evicted, waited or busy.", "model", "priority", "reason"),
+		queued:         histogram("kvasir_gateway_queue_seconds", "Time that requests waited in the gateway until a worker had time for them.", queueBuckets, "model", "priority"),
 		strangers:      counter("kvasir_gateway_strangers_total", "Requests turned away at the door, by code: no key, an unknown one, or none for the admin API.", "code"),
 		tenantRequests: counter("kvasir_gateway_tenant_requests_total", "Inference requests of each tenant, by outcome.", "tenant", "outcome"),
 		tenantTokens:   counter("kvasir_gateway_tenant_tokens_total", "Tokens charged to each tenant, by kind, prompt or completion.", "tenant", "kind"),
@@ -91,7 +97,7 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 	})
 	r.MustRegister(m.decide, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kvasir_gateway_in_flight", Help: "Inference requests in flight.",
-	}, func() float64 { return float64(g.admission.count()) }), bookkeeping{g}, predictions{g}, indexCollector{g.c.Index}, g.checker)
+	}, func() float64 { return float64(g.admission.count()) }), bookkeeping{g}, crowds{g}, predictions{g}, indexCollector{g.c.Index}, g.checker)
 	return m
 }
 
@@ -177,6 +183,24 @@ func (b bookkeeping) Collect(ch chan<- prometheus.Metric) {
 	b.g.placing.Unlock()
 	ch <- prometheus.MustNewConstMetric(ledgerAdded, prometheus.CounterValue, float64(added))
 	ch <- prometheus.MustNewConstMetric(ledgerReleased, prometheus.CounterValue, float64(released))
+}
+
+// crowds shows who waits in the gateway.
+type crowds struct{ g *Gateway }
+
+var queueLength = prometheus.NewDesc("kvasir_gateway_queue_length", "Requests that wait in the gateway until a worker has time for them.", []string{"model", "priority"}, nil)
+
+func (crowds) Describe(ch chan<- *prometheus.Desc) { ch <- queueLength }
+
+func (c crowds) Collect(ch chan<- prometheus.Metric) {
+	c.g.rooms.Range(func(model, r any) bool {
+		r.(*room).mu.Lock()
+		defer r.(*room).mu.Unlock()
+		for p := queue.Low; p <= queue.High; p++ {
+			ch <- prometheus.MustNewConstMetric(queueLength, prometheus.GaugeValue, float64(r.(*room).queue.Waiting(p)), model.(string), p.String())
+		}
+		return true
+	})
 }
 
 // indexCollector reads the index when it is scraped.

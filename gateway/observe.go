@@ -16,6 +16,9 @@ func (g *Gateway) learn(x *exchange, r *Record) {
 	}
 	observed := *r.ObservedTTFTMS
 	g.metrics.prediction(r.Model, c.TTFTMS, observed)
+	if observed > lateTimes*c.TTFTMS+lateMS {
+		x.placed.worker.ReportLate()
+	}
 	prefill, ok := prefillMS(x.placed, r, observed)
 	g.placing.Lock()
 	defer g.placing.Unlock()
@@ -24,6 +27,12 @@ func (g *Gateway) learn(x *exchange, r *Record) {
 		g.c.Calibration.ObservePrefill(c.Worker, r.Tokens-cachedTokens(r), r.Tokens, prefill, x.placed.behindMS)
 	}
 }
+
+// An answer that begins so much later than predicted speaks against its worker.
+const (
+	lateTimes = 5
+	lateMS    = 1000
+)
 
 // prefillMS is the part of an observed TTFT that was prefill, if that can be
 // told: nothing was queued ahead, and the restore, as it really went, was no
@@ -63,6 +72,7 @@ func (g *Gateway) checkTokens(x *exchange, r *Record) {
 		return
 	}
 	g.metrics.mismatches.WithLabelValues(r.Model).Inc()
+	g.doubts.compared(r.Model, false)
 	x.log.Warn("the engine counted the prompt's tokens differently: its tokenizer or chat template is not the gateway's",
 		"model", r.Model, "worker", r.Chosen, "gateway", r.Tokens, "engine", r.Usage.PromptTokens)
 }

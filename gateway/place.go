@@ -34,6 +34,7 @@ type booking struct {
 	g      *Gateway
 	id     string
 	worker kv.WorkerID
+	seat   *seat
 	placed *placement
 	once   sync.Once
 	// assumed fires the first token of an answer that isn't a stream, when it is
@@ -80,9 +81,14 @@ func (x *exchange) place() (*placement, *booking, error) {
 		p = &placement{worker: ready[d.Chosen].worker, estimate: d.Estimates[d.Chosen], plan: x.prompt.tokens != nil && !x.prompt.batch}
 		p.idle = p.estimate.QueueMS == 0
 		p.pulls = pulls(req, d, cs, ready)
-		b = g.bookLocked(x.id, p, &cs[d.Chosen], now)
+		b = g.bookLocked(x.id, p, ready[d.Chosen], &cs[d.Chosen], now)
 		ready[d.Chosen].sentLocked(x.prompt.hashes, now)
 	})
+	x.endPass()
+	if err := x.tooLate(p); err != nil {
+		b.release()
+		return nil, nil, err
+	}
 	span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
 	g.metrics.decisions.WithLabelValues(x.q.model, string(p.estimate.Worker), g.c.Policy.Name()).Inc()
 	if !x.q.stream {
@@ -211,12 +217,13 @@ func (g *Gateway) forgetLeftLocked() {
 	})
 }
 
-func (g *Gateway) bookLocked(id string, p *placement, chosen *router.Candidate, now time.Time) *booking {
+func (g *Gateway) bookLocked(id string, p *placement, s *seat, chosen *router.Candidate, now time.Time) *booking {
 	w := p.worker.ID()
 	g.ledger.Add(id, w, p.estimate, now)
 	g.ledger.Account(w).Plan(&p.estimate, &chosen.Rates, now)
 	g.loads.Note(w, g.ledger, now)
-	return &booking{g: g, id: id, worker: w, placed: p}
+	s.noteLocked(now)
+	return &booking{g: g, id: id, worker: w, seat: s, placed: p}
 }
 
 // assumeFirstToken moves the request from waiting to running when its first
@@ -227,11 +234,13 @@ func (b *booking) assumeFirstToken(ms float64) {
 
 // firstToken releases the prefill's share of the load.
 func (b *booking) firstToken() {
+	defer b.g.stir(b.seat.worker.Known().Model) // once nothing is locked
 	b.g.placing.Lock()
 	defer b.g.placing.Unlock()
 	now := b.g.c.Now()
 	b.g.loads.Note(b.worker, b.g.ledger, now)
 	b.placed.behindMS = b.g.ledger.FirstToken(b.id, now)
+	b.seat.noteLocked(now)
 }
 
 // release takes the load out of the books; only the first call does anything.
@@ -240,10 +249,12 @@ func (b *booking) release() {
 		if b.assumed != nil {
 			b.assumed.Stop()
 		}
+		defer b.g.stir(b.seat.worker.Known().Model)
 		b.g.placing.Lock()
 		defer b.g.placing.Unlock()
 		now := b.g.c.Now()
 		b.g.loads.Note(b.worker, b.g.ledger, now)
 		b.g.ledger.Done(b.id, now)
+		b.seat.noteLocked(now)
 	})
 }

@@ -53,6 +53,8 @@ type Record struct {
 	// Onboard is what the chosen worker's agent made of the restore plan.
 	Onboard *Onboarded `json:"onboard,omitempty"`
 
+	// QueuedMS is how long it waited in the gateway for a worker to have time.
+	QueuedMS        float64  `json:"queued_ms,omitempty"`
 	PredictedTTFTMS *float64 `json:"predicted_ttft_ms"`
 	// ObservedTTFTMS is from dispatch to first token; null if no token was
 	// seen, or the answer was not a stream and longer than a token.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -40,10 +41,11 @@ func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response, si
 		known := max(0, n-2)
 		n += m
 		if end := eventsEnd(buf[:n], known); end > 0 {
-			silence.Reset(x.g.c.Limits.Idle)
+			silence.Stop() // a client that is slow to take them is not the worker's silence
 			if err, again := x.passEvents(p, b, resp, buf[:end]); err != nil {
 				return err, again
 			}
+			silence.Reset(x.g.c.Limits.Idle)
 			n = copy(buf, buf[end:n])
 		}
 		if readErr != nil {
@@ -60,7 +62,8 @@ func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, eve
 	if x.answer.first && x.firstToken.IsZero() {
 		x.firstToken = x.g.c.Now()
 	}
-	if x.answer.first {
+	if x.answer.first && x.begun != b {
+		x.begun = b
 		b.firstToken()
 	}
 	if len(events) > 0 {
@@ -69,10 +72,7 @@ func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, eve
 			x.streaming = true
 			p.worker.ReportSuccess()
 		}
-		if _, err := x.w.Write(events); err != nil {
-			return x.clientGone(err), false
-		}
-		if err := x.rc.Flush(); err != nil {
+		if err := x.deliver(events); err != nil {
 			return x.clientGone(err), false
 		}
 	}
@@ -172,10 +172,9 @@ func (x *exchange) relayWhole(p *placement, resp *http.Response) (err error, aga
 	x.answer.unary(body)
 	x.beginAnswer(resp)
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	if _, err := x.w.Write(body); err != nil {
+	if err := x.deliver(body); err != nil {
 		return x.clientGone(err), false
 	}
-	_ = x.rc.Flush() // not every writer can; the handler's end flushes too
 	return nil, false
 }
 
@@ -190,6 +189,9 @@ func (x *exchange) beginAnswer(resp *http.Response) {
 	x.setHeaders()
 	x.sent = true
 	x.silence.Stop() // from here on each worker has its own
+	if x.late != nil {
+		x.late.Stop()
+	}
 	x.w.WriteHeader(resp.StatusCode)
 }
 
@@ -204,8 +206,39 @@ func passes(name string) bool {
 	return true
 }
 
+const (
+	// deliverPart is how much of an answer must have been taken within
+	// Limits.ClientStall: enough for a slow client that takes something.
+	deliverPart = 64 << 10
+	// deliverRenew is how far the deadline of writes may be behind.
+	deliverRenew = time.Second
+)
+
+// deliver sends a part of the answer. A client that takes nothing for too long
+// holds a worker's place in vain: it is given up, and with it the upstream.
+func (x *exchange) deliver(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), deliverPart)
+		if now := time.Now(); x.writeBy.Sub(now) < x.g.c.Limits.ClientStall-deliverRenew {
+			x.writeBy = now.Add(x.g.c.Limits.ClientStall)
+			_ = x.rc.SetWriteDeadline(x.writeBy) // not every writer can
+		}
+		if _, err := x.w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	if err := x.rc.Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
 // clientGone ends an exchange whose client doesn't take its answer.
 func (x *exchange) clientGone(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fail(CodeClientStalled, "", "the client took nothing of its answer for %s", x.g.c.Limits.ClientStall).because(err)
+	}
 	if x.ctx.Err() != nil {
 		return x.ended()
 	}

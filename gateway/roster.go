@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvasir-ai/kvasir/gateway/queue"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
@@ -27,6 +28,7 @@ type seat struct {
 
 	// Guarded by Gateway.placing.
 	account *router.Account
+	pace    queue.Pace // of those who wait on account
 	speeds  *router.Speeds
 	stats   *workers.Stats // the report that speeds and report are from
 	report  router.Report

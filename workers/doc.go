@@ -13,9 +13,11 @@
 //     or engine's snapshot says, nothing older (law 3). Blocks in a shared store
 //     survive their worker.
 //   - Ready means that the engine answered /health after the last failure that a
-//     dispatcher reported, and that model and block size are known.
+//     dispatcher reported, that model and block size are known, and that it is
+//     not ejected for doing much worse than its peers (outlier.go).
 //   - A worker that vanishes from discovery but still answers stays for a grace
 //     time: a discovery service that is away takes no fleet with it.
 //
-// Lock order: Fleet.mu before Worker.mu; the Sink is called with neither held.
+// Lock order: Fleet.judging and Fleet.mu before Worker.mu, of which only one is
+// held at a time; the Sink is called with none held.
 package workers

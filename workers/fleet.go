@@ -41,6 +41,9 @@ type FleetConfig struct {
 	// SilentAfter raises the alarm for a worker that computes prompts but sends
 	// no events (default 30 s).
 	SilentAfter time.Duration
+	// EjectShare is how much of a model's workers may be ejected as outliers at a
+	// time (default 0.5; negative: none).
+	EjectShare float64
 	// Backoff bounds the pause between attempts (default 100 ms to 5 s).
 	BackoffMin, BackoffMax time.Duration
 }
@@ -59,6 +62,9 @@ func (c *FleetConfig) setDefaults() {
 	def(&c.SilentAfter, 30*time.Second)
 	def(&c.BackoffMin, 100*time.Millisecond)
 	def(&c.BackoffMax, 5*time.Second)
+	if c.EjectShare == 0 {
+		c.EjectShare = 0.5
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -75,6 +81,8 @@ type Fleet struct {
 	c       FleetConfig
 	view    atomic.Pointer[[]*Worker]
 	changed chan struct{} // capacity 1: lists differ from workers
+
+	judging sync.Mutex // one worker is judged at a time, so that few enough are ejected
 
 	mu    sync.Mutex
 	lists [][]Info // of each source, the latest; nil: none yet
@@ -233,6 +241,7 @@ func (f *Fleet) wanted() map[kv.WorkerID]Info {
 func (f *Fleet) start(ctx context.Context, info Info) *member {
 	ctx, stop := context.WithCancel(ctx)
 	m := &member{w: newWorker(&f.c, info), given: info, stop: stop, done: make(chan struct{})}
+	m.w.fleet = f
 	f.c.Log.Info("worker joined", "worker", info.ID, "url", info.URL)
 	go func() {
 		defer close(m.done)

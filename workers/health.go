@@ -79,26 +79,41 @@ func (w *Worker) unhealthyLocked(by string, err error) {
 // failures when they come in a row; /health brings it back.
 func (w *Worker) ReportFailure(err error) {
 	w.counters.failures.Add(1)
+	if w.failed(err) {
+		select {
+		case w.kick <- struct{}{}:
+		default:
+		}
+	}
+	w.fleet.judge(w)
+}
+
+// failed books a failure and reports whether it takes the worker out of service.
+func (w *Worker) failed(err error) bool {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	gone := gone(err)
+	// A death fails all that is in flight; it counts once.
+	if !w.tryLocked(false) && (!gone || w.healthy.Load()) {
+		w.conduct.note(0, 1, w.c.Now())
+	}
 	w.failures++
-	if !gone(err) && w.failures < failuresInARow {
-		w.mu.Unlock()
-		return
+	if !gone && w.failures < failuresInARow {
+		return false
 	}
 	w.failures = 0
 	w.unhealthyLocked("dispatcher", err)
-	w.mu.Unlock()
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
+	return true
 }
 
 // ReportSuccess tells that a request was answered.
 func (w *Worker) ReportSuccess() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.failures = 0
-	w.mu.Unlock()
+	if !w.tryLocked(true) {
+		w.conduct.note(1, 0, w.c.Now())
+	}
 }
 
 // gone reports whether an error proves that nobody serves the connection.

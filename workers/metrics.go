@@ -24,6 +24,7 @@ var (
 	workerReady = desc("kvasir_worker_ready", "1 when requests may be sent to the worker.")
 	workerState = desc("kvasir_worker_info", "1; what the worker is.", "model", "engine", "role", "state")
 	workerFails = desc("kvasir_worker_failures_total", "Requests that failed before the worker answered, as dispatchers reported.")
+	workerEject = desc("kvasir_worker_ejections_total", "Times that the worker was taken out because it did much worse than its peers.")
 	workerRun   = desc("kvasir_worker_requests_running", "Requests in the engine's batch.")
 	workerWait  = desc("kvasir_worker_requests_waiting", "Requests queued in the engine.")
 	workerKV    = desc("kvasir_worker_kv_usage_ratio", "Share of the engine's KV pages in use.")
@@ -103,6 +104,7 @@ func (m workerMetrics) worker(w *Worker) {
 	m.flag(workerReady, w.Ready())
 	m.gauge(workerState, 1, info.Model, info.Engine, info.Role.String(), w.State())
 	m.counter(workerFails, w.counters.failures.Load())
+	m.counter(workerEject, w.counters.ejections.Load())
 	m.gauge(workerRun, float64(s.Running))
 	m.gauge(workerWait, float64(s.Waiting))
 	if s.KVUsage >= 0 {

@@ -17,6 +17,7 @@ import (
 type Worker struct {
 	id     kv.WorkerID
 	c      *FleetConfig
+	fleet  *Fleet // whose other workers it is compared with
 	log    *slog.Logger
 	engine Engine
 	joined time.Time
@@ -32,12 +33,15 @@ type Worker struct {
 	left      atomic.Bool
 	lives     atomic.Uint64 // times that the engine became healthy
 	silent    atomic.Bool
+	ejected   atomic.Int64 // until when, in Unix nanoseconds; 0: not
+	trial     atomic.Int64 // when the request that tries an ejected worker was sent
 	counters  counters
 
 	kick chan struct{} // capacity 1: probe now
 
 	mu       sync.Mutex
-	failures int    // in a row, reported by dispatchers
+	failures int // in a row, reported by dispatchers
+	conduct  conduct
 	epoch    uint64 // grows with each verdict "not healthy": older probes do not overrule it
 	since    time.Time
 
@@ -57,6 +61,7 @@ type counters struct {
 	lastEvent atomic.Int64  // Unix nanoseconds; 0: never
 	connected atomic.Bool   // the agent's stream stands
 	failures  atomic.Uint64 // reported by dispatchers
+	ejections atomic.Uint64
 	lost      atomic.Uint64 // events that the agent could not use
 }
 
@@ -99,7 +104,8 @@ const primeTimeout = 3 * time.Second
 // Ready reports whether requests may be sent: the engine answers, what it
 // serves is known, and so is what it holds.
 func (w *Worker) Ready() bool {
-	return w.healthy.Load() && w.described.Load() && !w.left.Load() && w.isPrimed()
+	out, _ := w.out()
+	return w.healthy.Load() && w.described.Load() && !w.left.Load() && w.isPrimed() && !out
 }
 
 // isPrimed reports whether the worker's blocks have been known once, or were
@@ -111,8 +117,9 @@ func (w *Worker) isPrimed() bool {
 	return w.primed.Load()
 }
 
-// State is "starting", "ready", "unhealthy" or "left".
+// State is "starting", "ready", "unhealthy", "ejected", "half-open" or "left".
 func (w *Worker) State() string {
+	out, halfOpen := w.out()
 	switch {
 	case w.left.Load():
 		return "left"
@@ -120,6 +127,10 @@ func (w *Worker) State() string {
 		return "starting"
 	case !w.healthy.Load():
 		return "unhealthy"
+	case halfOpen:
+		return "half-open"
+	case out:
+		return "ejected"
 	}
 	return "ready"
 }

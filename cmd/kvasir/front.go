@@ -60,13 +60,16 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 	if err != nil {
 		return nil, err
 	}
-	f.fleet = workers.NewFleet(workers.FleetConfig{Sources: sources, Sink: index, Log: log, AgentTLS: agents, Registerer: reg})
+	f.fleet = workers.NewFleet(workers.FleetConfig{Sources: sources, Sink: index, Log: log, AgentTLS: agents, Registerer: reg,
+		EjectShare: ejectShare(cfg.Limits.EjectPercent)})
 	gwConfig := gateway.Config{
 		Fleet: f.fleet, Index: index, Policy: policy, Log: log, Registry: reg, OnRequest: onRequest, Admin: cfg.Admin != "",
 		Limits: gateway.Limits{
 			Body: int64(cfg.Limits.Body), InFlight: cfg.Limits.InFlight,
 			FirstByte: time.Duration(cfg.Limits.FirstByte), Request: time.Duration(cfg.Limits.Request),
 			Migrations: cfg.Limits.Migrations, DrainDelay: time.Duration(cfg.Limits.DrainDelay),
+			QueueAhead: time.Duration(cfg.Limits.QueueAhead), Queue: cfg.Limits.Queue, QueueBytes: int64(cfg.Limits.QueueBytes),
+			TTFT: time.Duration(cfg.Limits.TTFT), ClientStall: time.Duration(cfg.Limits.ClientStall),
 		},
 	}
 	if cfg.Auth != nil {
@@ -91,6 +94,14 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 		}
 	}
 	return f, nil
+}
+
+// ejectShare is a percentage as the fleet takes it, to which 0 means its default.
+func ejectShare(percent int) float64 {
+	if percent == 0 {
+		return -1
+	}
+	return float64(percent) / 100
 }
 
 // url is where clients on this machine reach the gateway.

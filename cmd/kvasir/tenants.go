@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kvasir-ai/kvasir/gateway/queue"
 	"github.com/kvasir-ai/kvasir/gateway/tenants"
 	"github.com/kvasir-ai/kvasir/internal/config"
 )
@@ -54,8 +55,13 @@ func (f *tenantsFile) reload() (changed bool, err error) {
 func tenantSpecs(listed *config.Tenants) ([]tenants.Spec, error) {
 	specs := make([]tenants.Spec, len(listed.Tenants))
 	for i, t := range listed.Tenants {
+		priority, _ := queue.Parse(t.Priority)
+		if t.Priority == "" {
+			priority = queue.Normal
+		}
 		specs[i] = tenants.Spec{
 			Name: t.Name, Models: t.Models, Group: t.Group, Admin: t.Admin,
+			Priority: priority, Weight: float64(t.Weight),
 			Limits: tenants.Limits{RequestsPerMinute: t.RequestsPerMinute, TokensPerMinute: t.TokensPerMinute, Concurrent: t.Concurrent},
 		}
 		for k, s := range t.Keys {

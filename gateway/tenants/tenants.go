@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/kvasir-ai/kvasir/gateway/queue"
 )
 
 // Spec is one tenant, as the operator describes it.
@@ -21,6 +23,10 @@ type Spec struct {
 	// Admin lets it use the admin API.
 	Admin  bool
 	Limits Limits
+	// Priority is that of its requests, and the most that they may ask for.
+	Priority queue.Priority
+	// Weight is its share among the tenants of its priority; not above 0: 1.
+	Weight float64
 }
 
 // Tenant is one tenant at work.
@@ -90,6 +96,12 @@ func (t *Tenant) Name() string { return t.spec.Name }
 
 // Admin reports whether the tenant may use the admin API.
 func (t *Tenant) Admin() bool { return t.spec.Admin }
+
+// Priority is that of the tenant's requests, and the most that they may ask for.
+func (t *Tenant) Priority() queue.Priority { return t.spec.Priority }
+
+// Weight is the tenant's share among those of its priority.
+func (t *Tenant) Weight() float64 { return t.spec.Weight }
 
 // May reports whether the tenant may ask for a model.
 func (t *Tenant) May(model string) bool {

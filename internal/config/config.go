@@ -153,8 +153,24 @@ type Limits struct {
 	Body Size `yaml:"body"`
 	// Requests in flight; more are answered 429 with Retry-After.
 	InFlight int `yaml:"in_flight"`
-	// Longest time to the first event of a stream; then 504.
+	// Longest time to the first event of a stream, then 504; and longest wait in the
+	// queue, then 429.
 	FirstByte Duration `yaml:"first_byte"`
+	// How long a request may be predicted to wait at the best worker before it waits
+	// in the gateway instead, by priority and tenant. Below 0: all is sent at once.
+	QueueAhead Duration `yaml:"queue_ahead"`
+	// Requests of a model that may wait in the gateway; more are answered 429.
+	Queue int `yaml:"queue"`
+	// Size of their bodies in all.
+	QueueBytes Size `yaml:"queue_bytes"`
+	// Objective for the time to first token: requests predicted to miss it for
+	// having to wait are answered 429 at once. 0: none.
+	TTFT Duration `yaml:"ttft"`
+	// How long a client may take nothing of its answer before it is given up.
+	ClientStall Duration `yaml:"client_stall"`
+	// Percentage of a model's workers that may be ejected at a time because they do
+	// much worse than their peers. 0: none.
+	EjectPercent int `yaml:"eject_percent"`
 	// Longest whole request.
 	Request Duration `yaml:"request"`
 	// How often a stream may go on at another worker after its own died; below 0:

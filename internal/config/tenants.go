@@ -30,6 +30,12 @@ type Tenant struct {
 	TokensPerMinute int `yaml:"tokens_per_minute"`
 	// Requests in flight. 0: no limit.
 	Concurrent int `yaml:"concurrent"`
+	// high, normal or low: of its requests while a model's workers are saturated, and
+	// the most that a request may ask for. Absent: normal.
+	Priority string `yaml:"priority"`
+	// Its share of saturated workers beside the other tenants of its priority.
+	// Absent: 1.
+	Weight int `yaml:"weight"`
 	// Whether its keys open the admin API.
 	Admin bool `yaml:"admin"`
 }
@@ -78,6 +84,12 @@ func (t *Tenants) validate(file string, lines map[string]int) []Problem {
 			if n < 0 {
 				v.fail(at+"."+name, "%d: want 0 (no limit) or more", n)
 			}
+		}
+		if tenant.Priority != "" {
+			v.oneOf(at+".priority", tenant.Priority, "high", "normal", "low")
+		}
+		if tenant.Weight < 0 {
+			v.fail(at+".weight", "%d: want 1 or more", tenant.Weight)
 		}
 	}
 	return v.problems

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
@@ -44,6 +45,7 @@ func (c *Config) validate(file string, lines map[string]int) []Problem {
 			v.fail("fleet", "ca, cert and key belong together; give all three or none")
 		}
 	}
+	v.queue(c.Limits)
 	if c.Auth != nil && c.Auth.KeysFile == "" {
 		v.fail("auth.keys_file", "is missing")
 	}
@@ -55,6 +57,27 @@ func (c *Config) validate(file string, lines map[string]int) []Problem {
 		v.url("telemetry.otlp", c.Telemetry.OTLP, "http", "https")
 	}
 	return v.problems
+}
+
+// queue checks the limits of what waits, and of who does not take its answer.
+func (v *validator) queue(l Limits) {
+	if l.QueueAhead == 0 {
+		v.fail("limits.queue_ahead", "must not be 0: give a time, or less than 0 for no queue")
+	}
+	for name, n := range map[string]int64{"queue": int64(l.Queue), "queue_bytes": int64(l.QueueBytes)} {
+		if n <= 0 {
+			v.fail("limits."+name, "must be more than 0; queue_ahead: -1s does without a queue")
+		}
+	}
+	if l.TTFT < 0 {
+		v.fail("limits.ttft", "must not be below 0")
+	}
+	if l.ClientStall < Duration(2*time.Second) {
+		v.fail("limits.client_stall", "must be at least 2s")
+	}
+	if l.EjectPercent < 0 || l.EjectPercent > 100 {
+		v.fail("limits.eject_percent", "%d: want 0 to 100", l.EjectPercent)
+	}
 }
 
 type validator struct {

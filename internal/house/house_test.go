@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"gateway":                 {"router", "prefixindex", "workers", "gateway", "internal/kv", "internal/telemetry"},
 	"gateway/tokenizer":       {"internal/kv", "internal/gguf"},
 	"gateway/chattemplate":    {"internal/kv"},
+	"gateway/queue":           {},
 	"workers":                 {"workers", "kvbm", "internal/kv", "internal/telemetry"},
 	"workers/engine/embedded": {"workers", "kvbm", "gateway/tokenizer", "gateway/chattemplate", "internal/kv", "internal/gguf", "internal/telemetry"},
 	"kvbm":                    {"kvbm", "cuda", "internal/kv", "internal/telemetry"},
@@ -46,7 +47,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold no clock, socket, goroutine or logger.
-var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "internal/kv"}
+var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "gateway/queue", "internal/kv"}
 
 var impure = []string{"net", "net/http", "log", "log/slog", "os", "os/exec"}
 

@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"math"
+	"time"
+)
+
+// drain measures how fast a queue is let in while somebody waits: recent tokens
+// over the recent time, the older the less of either.
+type drain struct {
+	tokens, seconds float64
+	since           time.Time // until when the time is counted
+}
+
+const (
+	drainMemory = 10.0 // seconds
+	// drainSeen is how many seconds are needed to believe what was seen alone.
+	drainSeen = 1.0
+)
+
+func (d *drain) begin(now time.Time) { d.since = now }
+
+func (d *drain) served(tokens float64, now time.Time) {
+	dt := max(0, now.Sub(d.since).Seconds())
+	fade := math.Exp(-dt / drainMemory)
+	d.tokens, d.seconds, d.since = d.tokens*fade+tokens, d.seconds*fade+dt, now
+}
+
+// rate is in tokens a second. Time in which nobody was let in counts.
+func (d *drain) rate(now time.Time, guess float64) float64 {
+	seconds := d.seconds + max(0, now.Sub(d.since).Seconds())
+	unseen := max(0, drainSeen-seconds)
+	return (d.tokens + guess*unseen) / (seconds + unseen)
+}
+
+// Pace measures how soon a worker turns to those who wait there, whatever it is
+// that holds them: prefills ahead, or a batch that is full.
+type Pace struct {
+	waiting      int
+	served, busy float64 // requests, and the milliseconds in which some waited
+	since        time.Time
+}
+
+const paceMemory = 2000.0 // milliseconds
+
+// Note is told how many wait whenever that has changed.
+func (p *Pace) Note(waiting int, now time.Time) {
+	switch {
+	case waiting < p.waiting:
+		dt := max(0, float64(now.Sub(p.since))/float64(time.Millisecond))
+		fade := math.Exp(-dt / paceMemory)
+		p.served, p.busy, p.since = p.served*fade+float64(p.waiting-waiting), p.busy*fade+dt, now
+	case p.waiting == 0:
+		p.since = now
+	}
+	p.waiting = waiting
+}
+
+// WaitMS is how long one more would wait at this pace.
+func (p *Pace) WaitMS(now time.Time) float64 {
+	if p.waiting == 0 {
+		return 0
+	}
+	busy := p.busy + max(0, float64(now.Sub(p.since))/float64(time.Millisecond))
+	return float64(p.waiting) * busy / max(1, p.served)
+}
