@@ -1,9 +1,9 @@
 // Package kvbm is the block manager: it keeps KV blocks in tiers (gpu, cpu,
-// disk, redis), moves them down as they are computed and up as they are wanted,
+// disk, redis, peer), moves them down as they are computed and up as they are wanted,
 // and says at any time which block is where.
 //
 // It is a thin executor around kvbm/policy, which decides. The packages host,
-// disk and redisstore hold the bytes of one tier each.
+// disk, redisstore and peer hold or bring the bytes of one tier each.
 //
 // # The way down
 //
@@ -23,6 +23,18 @@
 // cache content, and goes on to gpu while the next block is being read.
 // Anything that fails or is late is a miss, and a miss ends the prefix. An
 // onboarding has no goroutine: whoever lands a block asks for the next one.
+//
+// A block that the router found in a peer's cpu is pulled from there first, then
+// from the next peer named, then looked for in the tiers below. An engine's
+// onboarding that could only come from peers waits a moment for the router's
+// call, which names them.
+//
+// # Tiers that are shared
+//
+// In Redis each block has its place on one server, by rendezvous hashing. What is
+// believed to be there is found by asking each server once, at the start and
+// when it came back, and is checked a few hundred blocks a second. A peer is lent
+// at most a quarter of the cpu slots at a time, each under a lease.
 //
 // # Calls
 //

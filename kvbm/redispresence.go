@@ -36,21 +36,27 @@ func (m *Manager) tendRedis() {
 }
 
 // discover asks a server once what it has, and again after it was away: it may
-// have lost everything, or be another one.
+// have lost everything, or be another one. Without traffic that is also what finds
+// out that it works again.
 func (m *Manager) discover(s *redisServer) {
+	side := &s.sides[reading]
 	m.mu.Lock()
-	if !s.sides[reading].Closed() {
+	if !side.Closed() {
 		s.discovered = false
 	}
-	due, store := !s.discovered && s.sides[reading].Usable(m.now()), s.store
+	due, store := !s.discovered && side.Allow(m.now()), s.store
 	m.mu.Unlock()
 	if !due {
 		return
 	}
-	found := 0
+	found, answered := 0, false
 	err := store.Discover(m.ctx, func(bs []kv.Block) bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		if !answered {
+			answered = true
+			side.works()
+		}
 		for _, b := range bs {
 			if m.redis.of(b.Hash) == s && m.redis.known.Len() < maxKnown {
 				m.inRedis(b)
@@ -61,6 +67,13 @@ func (m *Manager) discover(s *redisServer) {
 	})
 	m.mu.Lock()
 	s.discovered = err == nil
+	switch {
+	case answered:
+	case err != nil:
+		side.failed(m, err)
+	default:
+		side.works()
+	}
 	m.mu.Unlock()
 	switch {
 	case err != nil:
