@@ -9,9 +9,19 @@ import (
 	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
 )
 
+// describeAgain is how long after it has a manager the agent ends its watchers'
+// streams, so that they ask again what worker this is. By then nobody begins a
+// stream who was told before.
+const describeAgain = time.Second
+
 // Adopt gives the agent its block manager, once. That of an engine that runs by
 // itself is opened when the engine's plug-in says how long a block is.
 func (a *Agent) Adopt(m *kvbm.Manager) {
+	a.adopt(m)
+	time.AfterFunc(describeAgain, func() { close(a.adopted) })
+}
+
+func (a *Agent) adopt(m *kvbm.Manager) {
 	a.manager.Store(m)
 	// The engine's own word about its pages goes before the manager's.
 	a.followManager(m, a.readsEngine)

@@ -83,6 +83,7 @@ type Agent struct {
 	readsEngine bool
 	load        cachedLoad
 	manager     atomic.Pointer[kvbm.Manager] // nil: none (yet)
+	adopted     chan struct{}                // closed when all watchers can know of it
 	planned     plans
 	loads       loadSpeed
 
@@ -112,6 +113,7 @@ func Serve(ctx context.Context, c Config) (*Agent, error) {
 		listener: l,
 		health:   health.NewServer(),
 		info:     c.Info,
+		adopted:  make(chan struct{}),
 		server: grpc.NewServer(
 			grpc.Creds(trust(l, c.TLS)),
 			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(agentpb.Traced))),
@@ -131,7 +133,8 @@ func (a *Agent) start() {
 	a.wg.Go(func() { a.hub.run(a.ctx) })
 	a.readsEngine = a.c.Info.Events.Endpoint != "" || a.c.Manager == nil || a.c.Manager.GPU() == nil
 	if m := a.c.Manager; m != nil {
-		a.Adopt(m)
+		a.adopt(m)
+		close(a.adopted)
 	}
 	if a.readsEngine {
 		a.wg.Go(func() { a.followEngine(a.ctx) })

@@ -46,6 +46,12 @@ func (a *Agent) awaitEngine(ctx context.Context) {
 
 // WatchBlocks implements agentpb.AgentServer.
 func (a *Agent) WatchBlocks(req *agentpb.WatchBlocksRequest, stream grpc.ServerStreamingServer[agentpb.WatchBlocksResponse]) error {
+	adopted := a.adopted
+	select {
+	case <-adopted:
+		adopted = nil
+	default:
+	}
 	after := req.GetAfterSeq()
 	if _, _, ok := a.hub.since(req.GetEpoch(), after); !ok {
 		a.awaitEngine(stream.Context())
@@ -70,6 +76,8 @@ func (a *Agent) WatchBlocks(req *agentpb.WatchBlocksRequest, stream grpc.ServerS
 		}
 		select {
 		case <-more:
+		case <-adopted:
+			return status.Error(codes.Unavailable, "the worker has tiers now: describe it again")
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-a.ctx.Done():
