@@ -1,6 +1,10 @@
 package tokenizer
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"math/bits"
+	"unsafe"
+)
 
 // An encoder is the scratch memory of one Encode call, and caches of words that
 // its earlier calls met. It is held by one call at a time.
@@ -38,45 +42,70 @@ type longEntry struct {
 	word    [64]byte
 }
 
-// words encodes the pieces of s that scan makes. This is the hot loop: a word
-// that a call met before costs one scan, one hash and one comparison.
-func (e *encoder) words(s string, scan splitter, fast *fastWords) {
-	dst := e.dst
-	b := view(s)
+// words encodes the pieces of s that scan makes, as many as it can at the
+// boundaries that bound finds, if there is one.
+func (e *encoder) words(s string, scan splitter, bound bounder) {
 	for i := 0; i < len(s); {
-		var key packed
-		end := 0
-		if i+16 <= len(b) && fast != nil {
-			key, end = fast.word(b[i : i+16 : i+16])
-			end += i
+		if bound != nil {
+			i = e.bounded(s, i, bound)
 		}
-		if end <= i {
-			end = scan(s, i)
-			if end-i > maxPacked {
+		end := scan(s, i)
+		if end-i > maxPacked {
+			e.longWord(s[i:end])
+		} else {
+			e.word(s, i, end)
+		}
+		i = end
+	}
+}
+
+// bounded encodes pieces from s[i] on and says where the one starts that is left
+// to the scanner. This is the hot loop: branches are few, for those that depend
+// on the text cost more than all else a word that was met before does.
+func (e *encoder) bounded(s string, i int, bound bounder) int {
+	var m masks
+	b := view(s)
+	dst := e.dst
+	for i+window+16 <= len(b) && binary.LittleEndian.Uint64(b[i:])&topBits == 0 {
+		m.classify(b[i : i+window])
+		starts, hard := bound(&m)
+		starts &^= 1
+		if hard != 0 {
+			starts &= hard&-hard<<1 - 1
+		}
+		from := i
+		for ; starts != 0; starts &= starts - 1 {
+			end := from + bits.TrailingZeros64(starts)
+			n := end - i
+			if n > maxPacked {
 				e.dst = dst
 				e.longWord(s[i:end])
 				dst = e.dst
 				i = end
 				continue
 			}
-			key = pack(s, i, end)
-		}
-		hash := key.hash()
-		c := &e.short[hash>>(64-shortBits)]
-		if c.key == key {
-			if c.n == 1 {
-				dst = append(dst, c.ids[0])
+			w := b[i : i+16 : i+16]
+			key := packed{binary.LittleEndian.Uint64(w) & lowMask[n&15], binary.LittleEndian.Uint64(w[8:])&highMask[n&15] | uint64(n)<<56}
+			hash := key.hash()
+			c := &e.short[hash>>(64-shortBits)]
+			if c.key != key {
+				e.dst = dst
+				e.shortWord(s[i:end], key, hash, c)
+				dst = e.dst
+			} else if size := len(dst); cap(dst)-size >= len(c.ids) {
+				*(*[len(c.ids)]uint32)(dst[size : size+len(c.ids)]) = c.ids
+				dst = dst[:size+int(c.n)]
 			} else {
 				dst = append(dst, c.ids[:c.n]...)
 			}
-		} else {
-			e.dst = dst
-			e.shortWord(s[i:end], key, hash, c)
-			dst = e.dst
+			i = end
 		}
-		i = end
+		if hard != 0 || i == from {
+			break
+		}
 	}
 	e.dst = dst
+	return i
 }
 
 // word appends the ids of s[i:j], a word that no merge crosses.
@@ -181,7 +210,7 @@ func (c *longEntry) keep(word string, ids []uint32) {
 // mergeWord is the ids of a word by merging. They are valid until the next call.
 func (e *encoder) mergeWord(word string) []uint32 {
 	t := e.t
-	if t.ignoreMerges {
+	if t.ignoreMerges && len(word) > maxPacked { // t.words has the shorter ones
 		if id := t.findMergeable(view(word)); id != none {
 			e.ids = append(e.ids[:0], id)
 			return e.ids

@@ -1,5 +1,7 @@
 package tokenizer
 
+import "math/bits"
+
 // A mergeTable maps a pair of ids to the rank of their merge, and ranks to what
 // the merge makes. It is asked for every pair of every word that was not met
 // before, so it is kept small: a slot is left << 43 | right << 22 | rank.
@@ -103,7 +105,7 @@ func (m *mergeTable) merged(rank, left, right uint32) uint32 {
 
 // maxScanned is the longest word whose next merge is found by scanning; beyond
 // it a heap bounds the time to n log n.
-const maxScanned = 160
+const maxScanned = 64
 
 // merge applies the merges to e.ids in order of rank, the leftmost of equals
 // first, and leaves the result in e.ids.
@@ -140,33 +142,48 @@ func (e *encoder) mergeBytes(word string) bool {
 	return true
 }
 
-// mergeScan merges ids, where ranks[i] is that of ids[i] and ids[i+1].
+// mergeScan merges ids, where ranks[i] is that of ids[i] and the next one that is
+// still there.
 func mergeScan(m *mergeTable, ids, ranks []uint32) []uint32 {
 	n := len(ids)
+	if n < 2 {
+		return ids
+	}
 	ranks = ranks[:n]
-	for n > 1 {
+	ranks[n-1] = noRank
+	there := uint64(1)<<n - 1
+	for {
 		// The rank and, below it, the place: the least is the leftmost of the best.
 		best := uint32(noRank << 8)
-		for i, rank := range ranks[:n-1] {
+		for i, rank := range ranks {
 			best = min(best, rank<<8|uint32(i))
 		}
-		rank, at := best>>8, int(best&0xFF)
+		rank, at := best>>8, uint(best&(maxScanned-1))
 		if rank == noRank {
 			break
 		}
-		ids[at] = m.merged(rank, ids[at], ids[at+1])
-		n--
-		copy(ids[at+1:n], ids[at+2:n+1])
-		copy(ranks[at:n-1], ranks[at+1:n])
-		if at > 0 {
-			ranks[at-1] = m.rank(ids[at-1], ids[at])
+		right := next(there, at)
+		id := m.merged(rank, ids[at], ids[right])
+		ids[at], ranks[right], ranks[at] = id, noRank, noRank
+		there &^= 1 << right
+		if after := next(there, at); after < maxScanned {
+			ranks[at] = m.rank(id, ids[after])
 		}
-		if at+1 < n {
-			ranks[at] = m.rank(ids[at], ids[at+1])
+		if before := there & (1<<at - 1); before != 0 {
+			last := bits.Len64(before) - 1
+			ranks[last] = m.rank(ids[last], id)
 		}
+	}
+	n = 0
+	for ; there != 0; there &= there - 1 {
+		ids[n] = ids[bits.TrailingZeros64(there)]
+		n++
 	}
 	return ids[:n]
 }
+
+// next is the lowest bit of there above bit at, 64 if there is none.
+func next(there uint64, at uint) uint { return uint(bits.TrailingZeros64(there &^ (2<<at - 1))) }
 
 // mergeHeap keeps candidate merges as (rank << 32 | position) in a heap, so
 // that equal ranks come out leftmost first. An entry is stale if the pair at

@@ -163,7 +163,7 @@ func (d *definition) rules(t *Tokenizer) error {
 // vocabulary whose merging gives them, or, under ignore_merges, all. If all are
 // proven, ignore_merges changes nothing and is dropped.
 func (d *definition) proveWords(t *Tokenizer) {
-	t.words = newWordTable(t.vocab.count)
+	t.words = newWordTable(t.vocab.count, len(t.vocab.spans))
 	e := t.encoders.Get().(*encoder)
 	all := true
 	for id := range t.vocab.spans {

@@ -32,39 +32,34 @@ type stage struct {
 	scan    splitter
 	regex   *regexp2.Regexp
 	cuts    newlineCuts
-	fast    *fastWords // what scan is known to make, if this is the only stage
+	bound   bounder // what scan makes of ASCII, if this is the only stage
 }
 
 func knownPattern(pattern string) (stage, bool) {
-	var (
-		gpt2   = newFastWords(false, nil)
-		cl100k = newFastWords(false, leadsCL100K)
-		o200k  = newFastWords(true, leadsCL100K)
-	)
 	// DeepSeek's file has the two characters themselves.
 	pattern = strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(pattern)
 	s := stage{pattern: pattern, cuts: cutAfter}
 	switch pattern {
 	case patternGPT2:
-		s.scan, s.fast, s.cuts = scanGPT2, gpt2, cutBefore
+		s.scan, s.bound, s.cuts = scanGPT2, boundGPT2(false), cutBefore
 	case patternCL100K:
-		s.scan, s.fast = scanCL100K(classLetter, 3), cl100k
+		s.scan, s.bound = scanCL100K(classLetter, 3), boundCL100K(3)
 	case patternQwen2:
-		s.scan, s.fast = scanCL100K(classLetter, 1), cl100k
+		s.scan, s.bound = scanCL100K(classLetter, 1), boundCL100K(1)
 	case patternQwen35:
-		s.scan, s.fast = scanCL100K(classLetter|classMark, 1), cl100k
+		s.scan, s.bound = scanCL100K(classLetter|classMark, 1), boundCL100K(1)
 	case patternO200K:
-		s.scan, s.fast, s.cuts = scanO200K(3, true), o200k, cutAfterNoSlash
+		s.scan, s.bound, s.cuts = scanO200K(3, true), boundO200K(3, true, true), cutAfterNoSlash
 	case patternTekken:
-		s.scan, s.fast, s.cuts = scanO200K(1, false), o200k, cutAfterNoSlash
+		s.scan, s.bound, s.cuts = scanO200K(1, false), boundO200K(1, false, true), cutAfterNoSlash
 	case patternKimiK2:
-		s.scan, s.fast = scanKimiK2, o200k
+		s.scan, s.bound = scanKimiK2, boundO200K(3, true, false)
 	case patternDeepSeekNumbers:
 		s.scan, s.cuts = scanNumbers(3), cutAny
 	case patternDeepSeekAsian:
 		s.scan, s.cuts = scanEastAsian, cutAny
 	case patternDeepSeekRest:
-		s.scan, s.fast = scanDeepSeekRest, gpt2
+		s.scan = scanDeepSeekRest
 	default:
 		return stage{}, false
 	}
@@ -101,7 +96,7 @@ func fuse(stages []stage) []stage {
 	case stages[0].pattern == patternDeepSeekNumbers && stages[1].pattern == patternDeepSeekAsian:
 		return append([]stage{{scan: scanDeepSeekOuter, cuts: cutAny}}, rest...)
 	case stages[0].pattern == patternDigits[true] && stages[1].pattern == patternGPT2 && len(rest) == 0:
-		return []stage{{scan: scanDigitsGPT2, fast: stages[1].fast, cuts: cutBefore}}
+		return []stage{{scan: scanDigitsGPT2, bound: boundGPT2(true), cuts: cutBefore}}
 	}
 	return stages
 }

@@ -201,7 +201,7 @@ func (e *encoder) split(s string, stages []stage) {
 		}
 		return
 	}
-	e.words(s, stage.scan, stage.fast)
+	e.words(s, stage.scan, stage.bound)
 }
 
 // mergeable says whether id is a piece that merging can give.

@@ -44,44 +44,48 @@ func (p packed) hash() uint64 {
 	return hi ^ lo
 }
 
-// wordTable finds the pieces that a word becomes without any merging.
+// wordTable finds the pieces that a word becomes without any merging. Most words
+// that are asked for are common pieces, which have low ids, or none: keys lie in
+// the order of ids, and tags tell most of those that are none apart without a
+// look at keys, so that few lookups leave the processor's cache.
 type wordTable struct {
-	slots []wordSlot
+	tags  []uint32 // open addressing: a part of the hash, and the id; or none
+	keys  []packed // by id
 	shift uint
 	count int
 }
 
-// wordSlot is empty if its length, and so key.hi, is zero.
-type wordSlot struct {
-	key packed
-	id  uint32
-}
+const idBits = 21 // of maxID
 
-func newWordTable(capacity int) *wordTable {
+func newWordTable(capacity, ids int) *wordTable {
 	size := bits.Len(uint(max(capacity, 64)*3/2 - 1))
-	return &wordTable{slots: make([]wordSlot, 1<<size), shift: uint(64 - size)}
+	w := &wordTable{tags: make([]uint32, 1<<size), keys: make([]packed, ids), shift: uint(64 - size)}
+	for i := range w.tags {
+		w.tags[i] = none
+	}
+	return w
 }
 
 func (w *wordTable) add(key packed, id uint32) {
-	mask := uint64(len(w.slots) - 1)
-	for i := key.hash() >> w.shift; ; i = (i + 1) & mask {
-		if slot := &w.slots[i]; slot.key.hi == 0 {
-			*slot = wordSlot{key, id}
-			w.count++
+	hash := key.hash()
+	w.keys[id] = key
+	w.count++
+	for i := hash >> w.shift; ; i++ {
+		if tag := &w.tags[i&uint64(len(w.tags)-1)]; *tag == none {
+			*tag = uint32(hash)<<idBits | id
 			return
 		}
 	}
 }
 
 func (w *wordTable) find(key packed, hash uint64) uint32 {
-	mask := uint64(len(w.slots) - 1)
-	for i := hash >> w.shift; ; i = (i + 1) & mask {
-		slot := &w.slots[i&mask]
-		if slot.key == key {
-			return slot.id
-		}
-		if slot.key.hi == 0 {
+	for i := hash >> w.shift; ; i++ {
+		tag := w.tags[i&uint64(len(w.tags)-1)]
+		if tag == none {
 			return none
+		}
+		if (tag^uint32(hash)<<idBits)>>idBits == 0 && w.keys[tag&(maxID-1)] == key {
+			return tag & (maxID - 1)
 		}
 	}
 }
