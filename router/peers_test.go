@@ -34,6 +34,47 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// TestPulledRunsAreTheEstimates: what a decision says comes from peers is what
+// Pulled names, in order, and every block of it is at a peer.
+func TestPulledRunsAreTheEstimates(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seed(t), 2))
+	policy, _ := NewPolicy("predicted", 1)
+	var p Peers
+	found := 0
+	for range 3000 {
+		r := randomRequest(rng)
+		cs := make([]Candidate, 2+rng.IntN(5))
+		for i := range cs {
+			cs[i] = randomCandidate(rng, i)
+		}
+		p.Add(&r, cs)
+		var d Decision
+		policy.DecideInto(&d, &r, cs)
+		for i := range cs {
+			e, sets := d.Estimates[i], blockwise(cs[i].Spans)
+			sum, end := 0, 0
+			for first, count := range cs[i].Pulled(&r, e.Cut) {
+				if first < end || first+count > e.Cut {
+					t.Fatalf("run %d+%d after %d, cut %d", first, count, end, e.Cut)
+				}
+				for _, set := range sets[first : first+count] {
+					if !set.Has(kv.Peer) {
+						t.Fatalf("run %d+%d of %v holds a block that no peer has", first, count, cs[i].Spans)
+					}
+				}
+				sum, end = sum+count, first+count
+			}
+			if sum != e.Blocks[kv.Peer] {
+				t.Fatalf("%d blocks are named, the estimate pulls %d: %+v", sum, e.Blocks[kv.Peer], e)
+			}
+			found += sum
+		}
+	}
+	if found == 0 {
+		t.Fatal("no estimate pulled anything")
+	}
+}
+
 // pulled is what candidate i has with its peers.
 func pulled(r *Request, cs []Candidate, before [][]kv.TierSet, i int) (sets []kv.TierSet) {
 	for b := 0; ; b++ {
