@@ -47,7 +47,8 @@ func (a *fakeAgent) WatchBlocks(_ *agentpb.WatchBlocksRequest, s grpc.ServerStre
 
 func (a *fakeAgent) WatchStats(_ *agentpb.WatchStatsRequest, s grpc.ServerStreamingServer[agentpb.WatchStatsResponse]) error {
 	link := func(from, to agentpb.Tier) *agentpb.LinkStats {
-		return &agentpb.LinkStats{From: from, To: to, Up: true, BytesPerSecond: 1e9, LatencyUs: 100}
+		// Fast enough that what an earlier request planned is no reason to recompute.
+		return &agentpb.LinkStats{From: from, To: to, Up: true, BytesPerSecond: 1e10, LatencyUs: 100}
 	}
 	err := s.Send(&agentpb.WatchStatsResponse{
 		BlockBytes: 1 << 20,
