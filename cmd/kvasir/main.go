@@ -15,7 +15,7 @@ import (
 // Exit codes: scripts rely on them.
 const (
 	exitFailed = 1 // it was tried and did not work
-	exitUsage  = 2 // it was not tried: bad flags, or not built yet
+	exitUsage  = 2 // it was not tried: bad flags
 )
 
 // exitError is an error that chose its exit code.

@@ -53,7 +53,7 @@ const generated = "<!-- Generated from the code by make generate; edits are lost
 
 func cliPage(*testing.T) string {
 	var b strings.Builder
-	b.WriteString(generated + "# The command line\n\nExit codes: 0 done; 1 tried and failed; 2 not tried: bad usage, or not built yet.\n")
+	b.WriteString(generated + "# The command line\n\nExit codes: 0 done; 1 tried and failed; 2 not tried: bad usage.\n")
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
 		if c.Hidden {

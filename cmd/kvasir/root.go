@@ -44,13 +44,6 @@ func oneOfItsCommands(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// notYet is a subcommand's body until it is built. It pretends nothing.
-func notYet(what string) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, _ []string) error {
-		return usagef("%s is not built yet: %s", c.CommandPath(), what)
-	}
-}
-
 // loadConfig reads the file, or the environment alone if there is none.
 func loadConfig(file string) (*config.Config, error) {
 	if file == "" {

@@ -17,7 +17,7 @@ func cli(t *testing.T, stdin string, args ...string) (string, int) {
 	return string(out), exitCode(err)
 }
 
-// What is not built says so and exits 2; bad usage too; a failure is 1.
+// Bad usage exits 2, a failure 1.
 func TestCommandLine(t *testing.T) {
 	good, bad := writeFile(t, "good.yaml", "listen: :8000\n"), writeFile(t, "bad.yaml", "listne: :8000\n")
 	for _, c := range []struct {
@@ -25,18 +25,18 @@ func TestCommandLine(t *testing.T) {
 		code int
 		says string
 	}{
-		{"replay --trace x --workers 4 --policy all --blocks-per-worker 100 --json", 2, "not built yet"},
+		{"replay --trace x --workers 4 --policy all --blocks-per-worker 100 --json", 1, "no such file"},
 		{"top --url http://127.0.0.1:1", 1, "refused"},
 		{"bench serve --workload nonsense", 2, "want qa, fixed or trace"},
 		{"bench serve --url http://127.0.0.1:1", 1, "refused"},
-		{"bench tiers --gpu 0", 2, "not built yet"},
+		{"bench tiers --gpu 99", 1, "bench of the gpu tier"},
 		{"nonsense", 2, "unknown command"},
 		{"bench nonsense", 2, "unknown command"},
 		{"up --nonsense", 2, "unknown flag"},
 		{"up --workers 0", 2, "at least 1"},
 		{"serve", 2, "no workers"},
 		{"worker", 2, "no name"},
-		{"explain", 2, "either a request id or --prompt"},
+		{"explain", 2, "give one of a request id"},
 		{"explain x --url http://127.0.0.1:1", 1, "refused"},
 		{"tokenize", 2, "--model is missing"},
 		{"validate " + good, 0, "valid: " + good},
