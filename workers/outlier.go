@@ -25,7 +25,7 @@ const (
 type conduct struct {
 	good, bad float64 // the older, the less
 	at        time.Time
-	times     int // ejected without a long good time between
+	times     int       // ejected without a long good time between
 	returned  time.Time // from the last, or to return
 }
 

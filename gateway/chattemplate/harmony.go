@@ -43,9 +43,7 @@ func (Harmony) Prompt(c Chat) (p Prompt, err error) {
 	if instructions != "" || tools != "" {
 		all = append(all, developerMessage(instructions, given, tools))
 	}
-	for _, m := range dropAnalysis(harmonyMessages(messages)) {
-		all = append(all, m)
-	}
+	all = append(all, dropAnalysis(harmonyMessages(messages))...)
 	for _, m := range all {
 		m.render(&p)
 	}

@@ -56,7 +56,7 @@ type client struct {
 func (c *client) chat(ctx context.Context, t *Target, messages []openai.ChatCompletionMessage, maxTokens int) (*reply, error) {
 	body, err := json.Marshal(request{
 		ChatCompletionRequest: openai.ChatCompletionRequest{
-			Model: c.model, Messages: messages, MaxTokens: maxTokens, Stream: true,
+			Model: c.model, Messages: messages, MaxCompletionTokens: maxTokens, Stream: true,
 			StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 		},
 		IgnoreEOS: c.exact,
