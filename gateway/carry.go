@@ -28,8 +28,6 @@ type carried struct {
 	generated int // tokens so far, those without text among them
 	text      string
 	beyond    string
-	// stalled counts workers in a row that added nothing.
-	stalled int
 }
 
 // chunkHead is what all events of a stream have in common.
@@ -42,9 +40,6 @@ type chunkHead struct {
 }
 
 const (
-	// mostStalled is how many workers in a row may fail to add anything: a request
-	// that kills engines must not be carried through the fleet.
-	mostStalled = 2
 	// carryPatience is how long a stream waits for a worker to go on at.
 	carryPatience = 30 * time.Second
 	// lookAround is how often it looks.
@@ -105,8 +100,8 @@ func (x *exchange) stuck() string {
 		return "the engine made " + x.heard.parsed + " of its text"
 	case x.migrations >= x.g.c.Limits.Migrations:
 		return fmt.Sprintf("it was carried on %d times already", x.migrations)
-	case x.carry != nil && x.carry.stalled >= mostStalled:
-		return fmt.Sprintf("%d workers in a row added nothing to it", mostStalled)
+	case x.suspicion > mostSuspicion:
+		return "workers die of it"
 	}
 	return ""
 }
@@ -117,7 +112,7 @@ func (x *exchange) carryOn(failed *placement, cause error) (done bool, err error
 	if why := x.stuck(); why != "" {
 		return false, notContinued(cause, why)
 	}
-	if err := x.resume(); err != nil {
+	if err := x.resume(failed); err != nil {
 		return false, notContinued(cause, err.Error())
 	}
 	if x.answer.finish != "" || x.q.maxTokens > 0 && len(x.carry.ids) >= x.q.maxTokens {
@@ -135,6 +130,16 @@ func (x *exchange) carryOn(failed *placement, cause error) (done bool, err error
 	return false, nil
 }
 
+// mostSuspicion is how surely a request may be what kills its workers: one that
+// kills engines must not be carried through the fleet.
+const mostSuspicion = 2.5
+
+// suspect counts a worker that died of one of its requests, which may have been
+// this one as well as any other.
+func (x *exchange) suspect(failed *placement) {
+	x.suspicion += 1 / float64(max(1, failed.company))
+}
+
 // notContinued is the error that ends a stream which could not go on.
 func notContinued(cause error, why string) error {
 	e := *asError(cause)
@@ -143,7 +148,7 @@ func notContinued(cause error, why string) error {
 }
 
 // resume works out what the next worker is asked.
-func (x *exchange) resume() error {
+func (x *exchange) resume(failed *placement) error {
 	c := x.carry
 	if c == nil {
 		c = &carried{asked: x.prompt}
@@ -164,9 +169,9 @@ func (x *exchange) resume() error {
 	}
 	x.heard.ids, x.heard.held = c.ids, nil
 	if len(c.ids) == before {
-		c.stalled++
+		x.suspect(failed)
 	} else {
-		c.stalled = 0
+		x.suspicion = 0
 	}
 	tokens := make([]uint32, 0, len(c.asked.tokens)+len(c.ids))
 	tokens = append(append(tokens, c.asked.tokens...), c.ids...)
@@ -203,8 +208,8 @@ func (x *exchange) settleIDs(text string) (ids []uint32, beyond string, err erro
 // awaitWorker waits until a worker could take on what the last one lost. placing
 // is why none could.
 func (x *exchange) awaitWorker(placing error, lost time.Time) bool {
-	if asError(placing).Code != CodeNoWorker || x.carry == nil && len(x.g.serving(x.q.model, nil)) > 0 {
-		return false // or all that are ready have failed it
+	if asError(placing).Code != CodeNoWorker || x.carry == nil && x.lost == 0 && len(x.g.serving(x.q.model, nil)) > 0 {
+		return false // or all that are ready have refused it
 	}
 	tick := time.NewTicker(lookAround)
 	defer tick.Stop()

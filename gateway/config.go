@@ -83,7 +83,8 @@ type Limits struct {
 	Request time.Duration
 	// Retries is how many further workers may be tried before the first byte
 	// (2; negative: none). A budget of a fifth of all requests bounds them too,
-	// so that a failing fleet isn't loaded further.
+	// so that a failing fleet isn't loaded further. Workers that died are counted
+	// as migrations.
 	Retries int
 	// Migrations is how often a stream may go on at another worker after its own
 	// died (16; negative: never).

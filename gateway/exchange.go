@@ -71,8 +71,12 @@ type exchange struct {
 	sent, streaming bool
 	// writeBy is the deadline of the connection's writes, zero before the first.
 	writeBy time.Time
-	// refused says that the last worker answered 502 or 503.
-	refused bool
+	// refused says that the last worker answered 502 or 503; retries and lost count
+	// the workers that failed before the answer began, by whether they are there
+	// still. suspicion is how surely workers died of this request, one by one.
+	refused       bool
+	retries, lost int
+	suspicion     float64
 
 	// A stream that may go on elsewhere when its worker dies: what the client has
 	// of it, where it does go on, and how often it did. named says that the
@@ -190,7 +194,7 @@ func (x *exchange) readPrompt() (err error) {
 // stream whose worker dies go on elsewhere.
 func (x *exchange) dispatch() (err error) {
 	var lost time.Time // when the last worker failed
-	for retries := 0; ; {
+	for {
 		p, b, placing := x.place()
 		switch {
 		case placing == nil:
@@ -216,10 +220,7 @@ func (x *exchange) dispatch() (err error) {
 			}
 			continue
 		}
-		// The budget guards a fleet that struggles. A worker that is gone takes no
-		// more load, and all its requests come back at once.
-		gone := !x.refused && !p.worker.Ready()
-		if retries++; retries > x.g.c.Limits.Retries || !gone && !x.g.budget.spend() {
+		if !x.mayRetry(p) {
 			return err
 		}
 		x.g.metrics.retries.WithLabelValues(x.q.model).Inc()
@@ -229,6 +230,20 @@ func (x *exchange) dispatch() (err error) {
 		})
 		x.log.Warn("trying another worker", "failed", p.worker.ID(), "error", asError(err).forLog())
 	}
+}
+
+// mayRetry reports whether the request may be tried elsewhere after failed did not
+// begin to answer it. The budget guards a fleet that struggles. A worker that is
+// gone takes no more load, and all its requests come back at once.
+func (x *exchange) mayRetry(failed *placement) bool {
+	most := x.g.c.Limits.Retries
+	if !x.refused && !failed.worker.Ready() {
+		x.lost++
+		x.suspect(failed)
+		return x.lost <= max(most, x.g.c.Limits.Migrations) && x.suspicion <= mostSuspicion
+	}
+	x.retries++
+	return x.retries <= most && x.g.budget.spend()
 }
 
 // ended says why the context is over, as the error to answer.

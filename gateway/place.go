@@ -26,6 +26,9 @@ type placement struct {
 	// joined behind it before its first token.
 	idle     bool
 	behindMS float64
+	// company is how many requests the worker had, this one among them, when it was
+	// booked or released: of those, whichever are more.
+	company int
 }
 
 // booking is a request's load in the ledger. Law 4: it is made once and
@@ -223,6 +226,7 @@ func (g *Gateway) bookLocked(id string, p *placement, s *seat, chosen *router.Ca
 	g.ledger.Account(w).Plan(&p.estimate, &chosen.Rates, now)
 	g.loads.Note(w, g.ledger, now)
 	s.noteLocked(now)
+	p.accompaniedLocked(s, now)
 	return &booking{g: g, id: id, worker: w, seat: s, placed: p}
 }
 
@@ -243,6 +247,11 @@ func (b *booking) firstToken() {
 	b.seat.noteLocked(now)
 }
 
+func (p *placement) accompaniedLocked(s *seat, now time.Time) {
+	load := s.account.Load(now)
+	p.company = max(p.company, load.Running+load.Waiting)
+}
+
 // release takes the load out of the books; only the first call does anything.
 func (b *booking) release() {
 	b.once.Do(func() {
@@ -254,6 +263,7 @@ func (b *booking) release() {
 		defer b.g.placing.Unlock()
 		now := b.g.c.Now()
 		b.g.loads.Note(b.worker, b.g.ledger, now)
+		b.placed.accompaniedLocked(b.seat, now)
 		b.g.ledger.Done(b.id, now)
 		b.seat.noteLocked(now)
 	})

@@ -32,6 +32,25 @@ func (g gateway) awaitWorkers(n int) {
 	})
 }
 
+// busiest is the worker with the most requests.
+func (g gateway) busiest() (id string) {
+	g.t.Helper()
+	var fleet struct {
+		Workers []struct {
+			ID   string
+			Load struct{ Running, Waiting int }
+		}
+	}
+	g.getJSON("/kvasir/v1/workers", &fleet)
+	most := -1
+	for _, w := range fleet.Workers {
+		if n := w.Load.Running + w.Load.Waiting; n > most {
+			id, most = w.ID, n
+		}
+	}
+	return id
+}
+
 // tier is one tier of one worker in GET /kvasir/v1/tiers.
 type tier struct {
 	Tier                                                 string

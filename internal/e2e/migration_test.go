@@ -77,13 +77,20 @@ limits: {first_byte: 3m, request: 5m}
 	killed := 0
 	for killed < kills && live.Load() > 0 && wrong.Load() == 0 {
 		time.Sleep(time.Duration(100+rng.IntN(500)) * time.Millisecond)
-		id := ids[rng.IntN(len(ids))]
+		if live.Load() == 0 {
+			break
+		}
+		id := g.busiest()
+		if rng.IntN(4) == 0 {
+			id = ids[rng.IntN(len(ids))]
+		}
 		t.Logf("kill -9 %s with %d streams live", id, live.Load())
 		workers[id].kill()
 		launch(id)
 		killed++
 	}
 	wg.Wait()
+	g.awaitWorkers(len(ids)) // the last one launched has to be up before it can end cleanly
 	var last struct{ Decisions []struct{ Migrations int } }
 	g.getJSON(fmt.Sprint("/kvasir/v1/decisions?limit=", streams), &last)
 	moved := 0

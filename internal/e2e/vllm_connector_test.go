@@ -45,21 +45,8 @@ func TestVLLMConnector(t *testing.T) {
 
 func startConnectorSuite(t *testing.T) *connectorSuite {
 	tiny := vllmModel(t, "KVASIR_VLLM_TINY")
-	plugin, err := filepath.Abs("../../workers/plugins/vllm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PYTHONPATH", plugin)
-	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
-	dir, err := os.MkdirTemp("", "kvasir") // short: sockets have short names
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	f := startVLLM(t)
-	e := f.engine("connector", "tiny", tiny, 40, "--kv-transfer-config", fmt.Sprintf(
-		`{"kv_connector":"KvasirConnector","kv_connector_module_path":"kvasir_vllm.connector","kv_role":"kv_both","kv_load_failure_policy":"recompute","kv_connector_extra_config":{"socket":%q}}`,
-		filepath.Join(dir, "plugin")))
+	f, dir := startVLLMWithPlugin(t)
+	e := f.engine("connector", "tiny", tiny, 40, withConnector(filepath.Join(dir, "plugin"))...)
 	s := &connectorSuite{t: t, f: f, e: e, dir: dir, metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	s.config = writeFile(t, "connector.yaml", fmt.Sprintf(`listen: 127.0.0.1:0
 models: [{name: tiny, tokenizer: %[1]q}]
@@ -359,14 +346,19 @@ func (s *connectorSuite) talk(t *testing.T, rng *rand.Rand, conversations, turns
 func (s *connectorSuite) abandon(body map[string]any, after time.Duration) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), after)
 	defer cancel()
+	s.e.abandonable(ctx, body)
+}
+
+// abandonable asks for what nobody may wait for.
+func (e *vllmEngine) abandonable(ctx context.Context, body map[string]any) {
 	b, _ := json.Marshal(body)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.e.url()+"/v1/completions", bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url()+"/v1/completions", bytes.NewReader(b))
 	if err != nil {
-		s.t.Error(err)
 		return
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if r, err := http.DefaultClient.Do(req); err == nil {
+		_, _ = io.Copy(io.Discard, r.Body)
 		r.Body.Close()
 	}
 }
