@@ -49,8 +49,9 @@ test-vllm: build test-deps ## Install vLLM for CPUs (5 GB, once) and run the tes
 # arithmetic has none of its own besides a worker pool, and is slow there.
 RACE := ./gateway ./workers ./workers/agent ./workers/discovery ./workers/events ./workers/engine/embedded ./kvbm/... ./prefixindex ./router ./internal/e2e
 
-check: ## gofmt, vet, staticcheck, generated files, house rules
+check: ## gofmt, vet, staticcheck, go.mod, generated files, house rules
 	@out=$$(gofmt -l cmd gateway router prefixindex kvbm cuda workers internal); [ -z "$$out" ] || { echo "not gofmt'ed: $$out"; exit 1; }
+	go mod tidy -diff
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	go test ./internal/house
