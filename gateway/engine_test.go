@@ -147,9 +147,9 @@ func (e *standIn) refuse(w http.ResponseWriter, status int, message string) {
 // eventually waits for a condition that something else will bring about.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s: not %s", what)
+			t.Fatalf("after 30 s: not %s", what)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func receive[T any](t *testing.T, from <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-from:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("nothing came within 10 s")
 	}
 	return v

@@ -214,14 +214,16 @@ func (s *setting) record(id string) (r Record) {
 	return r
 }
 
-// booksClosed fails unless every load that was booked has been released.
+// booksClosed waits until every load that was booked has been released: a client
+// has its answer before the handler ends.
 func (s *setting) booksClosed() {
 	s.t.Helper()
-	s.g.placing.Lock()
-	defer s.g.placing.Unlock()
-	if added, released := s.g.ledger.Totals(); added != released || s.g.ledger.Open() != 0 {
-		s.t.Errorf("law 4: %d loads booked, %d released, %d open", added, released, s.g.ledger.Open())
-	}
+	eventually(s.t, "law 4: as many loads released as booked, none open", func() bool {
+		s.g.placing.Lock()
+		defer s.g.placing.Unlock()
+		added, released := s.g.ledger.Totals()
+		return added == released && s.g.ledger.Open() == 0
+	})
 }
 
 // blocksOf are the hashes of a chat's prompt under byteModel's template.
