@@ -160,7 +160,7 @@ func receive[T any](t *testing.T, from <-chan T) (v T) {
 	select {
 	case v = <-from:
 	case <-time.After(30 * time.Second):
-		t.Fatal("nothing came within 10 s")
+		t.Fatal("nothing came within 30 s")
 	}
 	return v
 }

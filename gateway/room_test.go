@@ -92,7 +92,7 @@ func (s *gated) release(n int) {
 	for range n {
 		select {
 		case s.serve <- struct{}{}:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			s.t.Fatal("the engine has nobody to answer")
 		}
 	}
@@ -107,8 +107,8 @@ func (s *gated) answered(answers ...<-chan response) {
 			if r.status != 200 {
 				s.t.Errorf("%d %s", r.status, r.body)
 			}
-		case <-time.After(10 * time.Second):
-			s.t.Fatal("no answer within 10 s")
+		case <-time.After(30 * time.Second):
+			s.t.Fatal("no answer within 30 s")
 		}
 	}
 }
@@ -206,11 +206,11 @@ func TestADeadlineReachesTheEngine(t *testing.T) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Write(events(roleChunk, contentChunk))
 		w.(http.Flusher).Flush()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(2100 * time.Millisecond)
 		w.Write(events("[DONE]"))
 		return true
 	})
-	if r := s.post("/v1/chat/completions", streamBody, headerDeadline, "90"); r.status != 200 || !strings.HasSuffix(string(r.body), "[DONE]\n\n") {
+	if r := s.post("/v1/chat/completions", streamBody, headerDeadline, "2000"); r.status != 200 || !strings.HasSuffix(string(r.body), "[DONE]\n\n") {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	s.booksClosed()

@@ -278,7 +278,7 @@ func TestAStreamWithAHoleIsTakenAnew(t *testing.T) {
 			if got.GetEpoch() != want[0] || got.GetAfterSeq() != want[1] {
 				t.Errorf("watch %d asked for %v", i, got)
 			}
-		case <-time.After(15 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("watch %d never came", i)
 		}
 	}

@@ -45,7 +45,7 @@ func TestWorkersJoinWhenTheirEngineAnswers(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("nobody joined; want %v", want)
 		}
 	}

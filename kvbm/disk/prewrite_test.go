@@ -23,7 +23,7 @@ func TestPrewritingSparesBlocks(t *testing.T) {
 		want = append(want, n)
 	}
 	var head header
-	for deadline := time.Now().Add(20 * time.Second); head.counter != slots; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); head.counter != slots; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the superblock says that %d of %d slots are pre-written", head.counter, slots)
 		}

@@ -322,7 +322,7 @@ func TestTooManyConnectionsAreTurnedAway(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	for deadline := time.Now().Add(10 * time.Second); srv.Stats().Connections < maxConns; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); srv.Stats().Connections < maxConns; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", srv.Stats())
 		}

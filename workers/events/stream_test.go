@@ -91,7 +91,7 @@ func (f *follower) holds(hashes ...kv.Hash) {
 
 func eventually(t *testing.T, what string, ok func() bool, state func() any) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s; state: %+v", what, state())
 		}
