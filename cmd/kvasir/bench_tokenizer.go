@@ -3,48 +3,64 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"slices"
-	"syscall"
-	"testing"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/kvasir-ai/kvasir/gateway/tokenizer"
 )
 
 // tokenizerReport is what `bench tokenizer --json` prints. Rates are of one
 // core's own time, so that a busy machine's other work does not count.
 type tokenizerReport struct {
-	Tokenizer     string           `json:"tokenizer"`
-	File          string           `json:"file"`
-	Bytes         int              `json:"bytes"`
-	Tokens        int              `json:"tokens"`
-	MBPerS        float64          `json:"mb_per_s"`      // a fresh tokenizer's first call
-	MBPerSWarm    float64          `json:"mb_per_s_warm"` // its later calls
-	AllocsPerCall float64          `json:"allocs_per_call"`
+	Tokenizer string `json:"tokenizer"`
+	File      string `json:"file"`
+	Bytes     int    `json:"bytes"`
+	Tokens    int    `json:"tokens"`
+	encodeRates
+	AllocsPerCall float64          `json:"allocs_per_call"` // of the last kind
 	LoadMS        float64          `json:"load_ms"`
 	HeapMB        float64          `json:"heap_mb"` // after encoding the file
 	Chat          *chatReport      `json:"chat,omitempty"`
 	HuggingFace   *referenceReport `json:"hugging_face,omitempty"`
 }
 
-// chatReport is of the file's first 480 kB, as a long conversation would be.
-type chatReport struct {
-	ColdMS float64 `json:"cold_ms"`
-	WarmMS float64 `json:"warm_ms"`
+// encodeRates is how fast the four kinds of calls that tokenizerHelp tells apart
+// encode, in MB/s.
+type encodeRates struct {
+	New     float64 `json:"mb_per_s_new"`
+	Emptied float64 `json:"mb_per_s"`
+	First   float64 `json:"mb_per_s_first"`
+	Again   float64 `json:"mb_per_s_warm"`
 }
 
-const chatBytes = 480_000
+// chatReport is of the file's first 480 kB in one call, as a long conversation
+// would be: in ms, by the same four kinds. New is absent where the file has no more.
+type chatReport struct {
+	NewMS     float64 `json:"new_ms,omitempty"`
+	EmptiedMS float64 `json:"cold_ms"`
+	FirstMS   float64 `json:"first_ms"`
+	AgainMS   float64 `json:"warm_ms"`
+}
+
+const tokenizerHelp = `Four kinds of calls, which differ in what the caches hold:
+
+- new text: parts of 16 kB that were never encoded, every second one of the file, after
+  the others. Words were met before as far as those had them; no part is remembered.
+  This is what a gateway sees. (mb_per_s_new)
+- emptied: the caches of words and segments are emptied before each call; tables are
+  in the processor's caches. (mb_per_s)
+- first: the first call of a tokenizer just loaded: page faults and all. (mb_per_s_first)
+- again: the same text once more, which is remembered in segments. (mb_per_s_warm)
+
+Each is the median of several rounds. With --hf the same is done with Hugging Face's
+library, whose cache of words is emptied and filled in the same way.`
 
 func newBenchTokenizer() *cobra.Command {
 	var model, file, python string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "tokenizer --tokenizer F --file TEXT",
-		Short: "Measure encoding speed on one core, cold and warm",
+		Short: "Measure encoding speed on one core: new text, emptied caches, first call, same text again",
+		Long:  tokenizerHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if model == "" || file == "" {
@@ -57,9 +73,9 @@ func newBenchTokenizer() *cobra.Command {
 			if len(text) == 0 {
 				return fmt.Errorf("%s is empty", file)
 			}
-			r, err := benchTokenizer(model, string(text))
+			r, err := benchTokenizer(model, strings.ToValidUTF8(string(text), "\uFFFD"))
 			if err == nil && python != "" {
-				r.HuggingFace, err = benchReference(c.Context(), python, model, file, r.MBPerS)
+				r.HuggingFace, err = benchReference(c.Context(), python, model, file, r.encodeRates)
 			}
 			if err != nil {
 				return err
@@ -80,80 +96,30 @@ func newBenchTokenizer() *cobra.Command {
 }
 
 func (r *tokenizerReport) String() string {
-	s := fmt.Sprintf("%d bytes, %d tokens: %.1f MB/s cold, %.1f warm, %.1f allocations a call, loaded in %.0f ms, heap %.0f MB\n",
-		r.Bytes, r.Tokens, r.MBPerS, r.MBPerSWarm, r.AllocsPerCall, r.LoadMS, r.HeapMB)
-	if r.Chat != nil {
-		s += fmt.Sprintf("the first 480 kB: %.2f ms cold, %.2f warm\n", r.Chat.ColdMS, r.Chat.WarmMS)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d bytes, %d tokens; loaded in %.0f ms, heap %.0f MB, %.1f allocations a call\n", r.Bytes, r.Tokens, r.LoadMS, r.HeapMB, r.AllocsPerCall)
+	fmt.Fprintf(&b, "%-10s%10s", "", "MB/s")
+	h := r.HuggingFace
+	if h != nil {
+		fmt.Fprintf(&b, "  Hugging Face %s  times that", h.Version)
 	}
-	if h := r.HuggingFace; h != nil {
-		s += fmt.Sprintf("Hugging Face tokenizers %s: %.2f MB/s; %.0f times that\n", h.Version, h.MBPerS, h.SpeedUp)
-	}
-	return s
-}
-
-func benchTokenizer(model, s string) (*tokenizerReport, error) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	const rounds = 5
-	ids := make([]uint32, 0, len(s)+16)
-	chat := s[:min(chatBytes, len(s))]
-	var cold, warm, load, chatCold, chatWarm []float64
-	var before, after runtime.MemStats
-	r := &tokenizerReport{Bytes: len(s)}
-	for range rounds {
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		var t *tokenizer.Tokenizer
-		var err error
-		load = append(load, 1e3*ownTime(func() { t, err = tokenizer.Load(model) }))
-		if err != nil {
-			return nil, err
+	line := func(name string, ours float64, theirs, times func() float64) {
+		fmt.Fprintf(&b, "\n%-10s%10.1f", name, ours)
+		if h != nil {
+			fmt.Fprintf(&b, "%*.2f%12.0f", len(h.Version)+15, theirs(), times())
 		}
-		runtime.GC() // loading's garbage is not encoding's cost
-		encode := func(s string) float64 { return ownTime(func() { r.Tokens = len(t.Encode(ids, s, false)) }) }
-		chatCold = append(chatCold, 1e3*encode(chat))
-		for range rounds {
-			chatWarm = append(chatWarm, 1e3*encode(chat))
-		}
-		if t, err = tokenizer.Load(model); err != nil {
-			return nil, err
-		}
-		runtime.GC()
-		cold = append(cold, float64(len(s))/1e6/encode(s))
-		for range rounds {
-			warm = append(warm, float64(len(s))/1e6/encode(s))
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		// What pools still hold of the round before hides some of it.
-		r.HeapMB = max(r.HeapMB, (float64(after.HeapAlloc)-float64(before.HeapAlloc))/1e6)
-		r.AllocsPerCall = allocations(func() { t.Encode(ids, s, false) })
 	}
-	if len(chat) == chatBytes {
-		r.Chat = &chatReport{median(chatCold), median(chatWarm)}
+	line("new text", r.New, func() float64 { return h.New }, func() float64 { return h.SpeedUp.New })
+	line("emptied", r.Emptied, func() float64 { return h.Emptied }, func() float64 { return h.SpeedUp.Emptied })
+	line("first", r.First, func() float64 { return h.First }, func() float64 { return h.SpeedUp.First })
+	line("again", r.Again, func() float64 { return h.Again }, func() float64 { return h.SpeedUp.Again })
+	if c := r.Chat; c != nil {
+		b.WriteString("\nthe first 480 kB, ms: ")
+		if c.NewMS > 0 {
+			fmt.Fprintf(&b, "%.2f new text, ", c.NewMS)
+		}
+		fmt.Fprintf(&b, "%.2f emptied, %.2f first, %.2f again", c.EmptiedMS, c.FirstMS, c.AgainMS)
 	}
-	r.MBPerS, r.MBPerSWarm, r.LoadMS = median(cold), median(warm), median(load)
-	return r, nil
-}
-
-// allocations a call of f makes. A collection would empty pools and count as ours.
-func allocations(f func()) float64 {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	return testing.AllocsPerRun(3, f)
-}
-
-// ownTime is the seconds that this process spends in f.
-func ownTime(f func()) float64 {
-	now := func() time.Duration {
-		var u syscall.Rusage
-		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it can't fail
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
-	t0 := now()
-	f()
-	return (now() - t0).Seconds()
-}
-
-func median(xs []float64) float64 {
-	slices.Sort(xs)
-	return xs[len(xs)/2]
+	b.WriteString("\n")
+	return b.String()
 }

@@ -76,6 +76,44 @@ func BenchmarkEncodeCold(b *testing.B) {
 	})
 }
 
+// BenchmarkEncodeNew encodes the odd parts of a corpus with the word caches as its
+// even parts left them.
+func BenchmarkEncodeNew(b *testing.B) {
+	benchSubjects(b, func(b *testing.B, path, text string) {
+		tok := mustLoad(b, path)
+		ids := tok.Encode(nil, text, false)
+		e := &encoder{t: tok}
+		var parts [2][]string
+		size := 0
+		for i, part := range chunks(text, 16_000) {
+			parts[i%2] = append(parts[i%2], part)
+			size += i % 2 * len(part)
+		}
+		b.SetBytes(int64(size))
+		var cpu time.Duration
+		for range b.N {
+			b.StopTimer()
+			clear(e.short[:])
+			clear(e.long[:])
+			clear(tok.cache.slots[:])
+			for i, parts := range parts {
+				if i == 1 {
+					b.StartTimer()
+				}
+				t0 := cpuTime()
+				for _, part := range parts {
+					e.dst = ids[:0]
+					e.encode(part)
+				}
+				if i == 1 {
+					cpu += cpuTime() - t0
+				}
+			}
+		}
+		reportCPU(b, size, cpu)
+	})
+}
+
 // BenchmarkLoad builds a tokenizer from the bytes of its tokenizer.json.
 func BenchmarkLoad(b *testing.B) {
 	for _, name := range []string{"qwen", "gptoss", "phi3"} {

@@ -1,6 +1,9 @@
 package tokenizer
 
-import "fmt"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // definition is what every file format is read into, before build proves and
 // indexes it. Pieces are still spelled as in the file.
@@ -225,6 +228,10 @@ func (d *definition) addedTokens(t *Tokenizer) {
 			continue
 		}
 		name := a.content
+		if !utf8.ValidString(name) {
+			t.added[name] = a // text never holds it; found by bytes, it would cut a character
+			continue
+		}
 		if a.normalized {
 			a.content = t.spaced(e.normalize(a.content))
 			normalized = append(normalized, a)

@@ -19,8 +19,8 @@ const (
 	leastSegment = 1 << 10 // bytes; shorter ones are not worth cutting off
 	mostSegment  = 8 << 10 // from here on, every cut that may be made is made
 	leastCached  = 1 << 8
-	cacheSets    = 1 << 11
-	cacheWays    = 4
+	cacheSets    = 1 << 10
+	cacheWays    = 8
 )
 
 // newlineCuts says where a split pattern allows text to be cut, for no piece

@@ -93,7 +93,7 @@ func TestBenchFields(t *testing.T) {
 	}
 	if f := os.Getenv("KVASIR_SMOLLM2"); f != "" {
 		checks["bench tokenizer --json --tokenizer "+f+" --file "+text] = []string{
-			"mb_per_s", "mb_per_s_warm", "tokens", "allocs_per_call", "load_ms"}
+			"mb_per_s_new", "mb_per_s", "mb_per_s_first", "mb_per_s_warm", "tokens", "allocs_per_call", "load_ms"}
 	}
 	for args, fields := range checks {
 		out, code := cli(t, "", strings.Fields(args)...)
