@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +65,7 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 		p.worker.ReportSuccess()
 		return x.refusal(resp), false
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
-		return x.relayStream(p, b, resp, silence)
+		return x.relayStream(ctx, p, b, resp, silence)
 	}
 	return x.relayWhole(p, resp)
 }
@@ -101,13 +100,10 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, engineURL(p.worker.Info().URL, path), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	h := req.Header
-	h.Set("Content-Type", "application/json")
-	h.Set(headerRequestID, x.id)
+	info := p.worker.Known()
+	h := make(http.Header, 8)
+	h["Content-Type"], h["User-Agent"] = typeJSON, asKvasir
+	h[headerRequestID] = []string{x.id}
 	if p.plan {
 		h.Set(headerRestoreBlocks, itoa(p.estimate.Cut))
 	}
@@ -117,16 +113,14 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 	if accept := x.r.Header.Get("Accept"); accept != "" {
 		h.Set("Accept", accept)
 	}
-	h.Set("User-Agent", "kvasir")
-	p.worker.Info().Authorize(h)
-	// A key without values is not sent, but lets the transport repeat the request
-	// over a new connection when a kept-alive one turns out to be closed: that is
-	// no sign of a failed worker.
-	h["Idempotency-Key"] = nil
+	info.Authorize(h)
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
 	p.worker.ReportSent()
-	return x.g.transport.RoundTrip(req)
+	return x.g.engines.Post(ctx, info.URL, path, h, body)
 }
+
+// Headers that all requests to engines have.
+var typeJSON, asKvasir = []string{"application/json"}, []string{"kvasir"}
 
 // upstreamError is a worker's failure before its answer was sent on.
 func (x *exchange) upstreamError(p *placement, what string, cause error) (err error, again bool) {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvasir-ai/kvasir/gateway/wire"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
@@ -17,6 +18,7 @@ import (
 type Gateway struct {
 	c         Config
 	transport *http.Transport
+	engines   *wire.Client
 	client    *http.Client
 	models    *models
 	checker   *checker
@@ -51,7 +53,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		c: c, transport: transport, client: client, models: ms,
+		c: c, transport: transport, client: client, engines: wire.NewClient(transport.IdleConnTimeout, transport), models: ms,
 		contexts:    &contexts{client: client, now: c.Now, known: map[kv.WorkerID]*contextLength{}},
 		admission:   admission{most: c.Limits.InFlight},
 		budget:      newRetryBudget(),
@@ -72,10 +74,13 @@ func New(c Config) (*Gateway, error) {
 // ctx's error when it is over first.
 func (g *Gateway) Drain(ctx context.Context) error {
 	err := g.admission.drain(ctx, g.c.Limits.DrainDelay)
-	g.transport.CloseIdleConnections()
+	g.Close()
 	return err
 }
 
 // Close lets go of the connections to engines. Call it when nothing is served
 // any more.
-func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+func (g *Gateway) Close() {
+	g.transport.CloseIdleConnections()
+	g.engines.CloseIdleConnections()
+}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -25,7 +26,7 @@ var errCut = errors.New("the stream ended before [DONE]")
 // read, and watches it for first token and usage. Because only whole events
 // are sent, a worker that dies before its first leaves the client's answer
 // unbegun, and one that dies later leaves it where another can go on.
-func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response, silence *time.Timer) (err error, again bool) {
+func (x *exchange) relayStream(ctx context.Context, p *placement, b *booking, resp *http.Response, silence *time.Timer) (err error, again bool) {
 	pooled := relayBuffers.Get().(*[]byte)
 	defer relayBuffers.Put(pooled)
 	buf, n := *pooled, 0 // buf[:n] is read and not sent: less than an event
@@ -49,7 +50,7 @@ func (x *exchange) relayStream(p *placement, b *booking, resp *http.Response, si
 			n = copy(buf, buf[end:n])
 		}
 		if readErr != nil {
-			return x.streamEnd(p, b, resp, buf[:n], silenced(resp.Request.Context(), readErr))
+			return x.streamEnd(p, b, resp, buf[:n], silenced(ctx, readErr))
 		}
 	}
 }

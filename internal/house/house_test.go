@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"gateway/tokenizer":       {"internal/kv", "internal/gguf"},
 	"gateway/chattemplate":    {"internal/kv"},
 	"gateway/queue":           {},
+	"gateway/wire":            {},
 	"workers":                 {"workers", "kvbm", "internal/kv", "internal/telemetry"},
 	"workers/engine/embedded": {"workers", "kvbm", "gateway/tokenizer", "gateway/chattemplate", "internal/kv", "internal/gguf", "internal/telemetry"},
 	"kvbm":                    {"kvbm", "cuda", "internal/kv", "internal/telemetry"},
