@@ -57,7 +57,7 @@ func TestLiveDecisionsRepeat(t *testing.T) {
 			if err := json.Unmarshal(s.get("/kvasir/v1/decisions/"+id).body, &r); err != nil {
 				t.Fatal(err)
 			}
-			if r.LeftOut > 0 || len(r.Candidates) != 3 || r.RunnerUp == "" || r.RunnerUp == r.Chosen || r.Cut == nil {
+			if r.LeftOut > 0 || len(r.Candidates) < 2 || r.RunnerUp == "" || r.RunnerUp == r.Chosen || r.Cut == nil {
 				t.Fatalf("%s: the record is not whole: %+v", name, r)
 			}
 			if err := r.Replay(); err != nil {

@@ -210,6 +210,7 @@ func TestEtcdWithPassword(t *testing.T) {
 	}
 	c := e.config()
 	c.Username, c.Password = "root", "secret"
+	c.Timeout = 10 * time.Second // a password's check is slow on purpose
 	r, err := Register(t.Context(), c, worker("w0"))
 	if err != nil {
 		t.Fatal(err)

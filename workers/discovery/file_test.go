@@ -48,7 +48,7 @@ func (f *fleet) run(s workers.Source) (stop func()) {
 // is waits until the list is exactly these workers.
 func (f *fleet) is(ids ...string) {
 	f.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for f.now == nil || !slices.Equal(f.now, ids) {
 		select {
 		case f.now = <-f.updates:

@@ -220,8 +220,13 @@ func TestReaderFillsGapsFromTheReplaySocket(t *testing.T) {
 	f := follow(t, Source{Endpoint: r.endpoint(), Replay: p.Replay()})
 	f.wait("the connection", func(s ReaderStats) bool { return s.Connected })
 	r.dropping(func(seq uint64) bool { return seq%3 == 1 })
-	hashes := publish(t, p, 1, 31)
-	f.holds(hashes...)
+	subscribed(t, p, "")
+	var hashes []kv.Hash
+	// An audit of an idle stream may be quicker than the relay, and leave no gap.
+	for n := 1; n == 1 || n < 1000 && f.Stats().Gaps == 0; n += 31 {
+		hashes = append(hashes, publish(t, p, n, n+30)...)
+		f.holds(hashes...)
+	}
 	if s := f.Stats(); s.Gaps == 0 || s.Lost() != 0 || s.Resyncs != 0 {
 		t.Errorf("stats %+v", s)
 	}
