@@ -75,6 +75,7 @@ func TestPagesGoDownAndComeBackElsewhere(t *testing.T) {
 	if len(e.calls) != (n+m.callBlocks()-1)/m.callBlocks() {
 		t.Errorf("%d blocks were saved in calls of %v", n, e.calls)
 	}
+	settle(t, m) // Close drains for a bounded time only
 	if err := m.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
