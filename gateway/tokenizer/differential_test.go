@@ -40,7 +40,7 @@ func subjects(t *testing.T, test func(t *testing.T, s subject)) {
 	})
 	dir := os.Getenv("KVASIR_TOKENIZERS")
 	if dir == "" {
-		t.Log("KVASIR_TOKENIZERS, a folder of further models' folders, is not set; make test-deps fills one")
+		t.Log(noFurtherModels)
 		return
 	}
 	for _, kind := range []string{"tokenizer.json", "tekken.json"} {
@@ -67,6 +67,18 @@ func subjects(t *testing.T, test func(t *testing.T, s subject)) {
 			})
 		}
 	}
+}
+
+const noFurtherModels = "KVASIR_TOKENIZERS, a folder of further models' folders, is not set; make test-deps fills one"
+
+// furtherModels is the folder of KVASIR_TOKENIZERS, or skips.
+func furtherModels(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("KVASIR_TOKENIZERS")
+	if dir == "" {
+		t.Skip(noFurtherModels)
+	}
+	return dir
 }
 
 func (s subject) special() (list []string) {

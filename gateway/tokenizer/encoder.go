@@ -60,12 +60,11 @@ func (e *encoder) words(s string, scan splitter, bound bounder) {
 }
 
 // bounded encodes pieces from s[i] on and says where the one starts that is left
-// to the scanner. This is the hot loop: branches are few, for those that depend
-// on the text cost more than all else a word that was met before does.
+// to the scanner. This and shortWords are the hot loop: branches are few, for those
+// that depend on the text cost more than all else a word that was met before does.
 func (e *encoder) bounded(s string, i int, bound bounder) int {
 	var m masks
 	b := view(s)
-	dst := e.dst
 	for i+window+16 <= len(b) && binary.LittleEndian.Uint64(b[i:])&topBits == 0 {
 		m.classify(b[i : i+window])
 		starts, hard := bound(&m)
@@ -74,35 +73,44 @@ func (e *encoder) bounded(s string, i int, bound bounder) int {
 			starts &= hard&-hard<<1 - 1
 		}
 		from := i
-		for ; starts != 0; starts &= starts - 1 {
-			end := from + bits.TrailingZeros64(starts)
-			n := end - i
-			if n > maxPacked {
-				e.dst = dst
-				e.longWord(s[i:end])
-				dst = e.dst
-				i = end
-				continue
-			}
-			w := b[i : i+16 : i+16]
-			key := packed{binary.LittleEndian.Uint64(w) & lowMask[n&15], binary.LittleEndian.Uint64(w[8:])&highMask[n&15] | uint64(n)<<56}
-			hash := key.hash()
-			c := &e.short[hash>>(64-shortBits)]
-			if c.key != key {
-				e.dst = dst
-				e.shortWord(s[i:end], key, hash, c)
-				dst = e.dst
-			} else if size := len(dst); cap(dst)-size >= len(c.ids) {
-				*(*[len(c.ids)]uint32)(dst[size : size+len(c.ids)]) = c.ids
-				dst = dst[:size+int(c.n)]
-			} else {
-				dst = append(dst, c.ids[:c.n]...)
-			}
-			i = end
-		}
+		i = e.shortWords(s, i, starts)
 		if hard != 0 || i == from {
 			break
 		}
+	}
+	return i
+}
+
+// shortWords encodes the words that lie between s[i] and the bits of starts, of
+// which bit k is s[i+k], and says where the last of them ends. Behind every word
+// at least 16 bytes can be read.
+func (e *encoder) shortWords(s string, i int, starts uint64) int {
+	b, dst, from := view(s), e.dst, i
+	for ; starts != 0; starts &= starts - 1 {
+		end := from + bits.TrailingZeros64(starts)
+		n := end - i
+		if n > maxPacked {
+			e.dst = dst
+			e.longWord(s[i:end])
+			dst = e.dst
+			i = end
+			continue
+		}
+		w := b[i : i+16 : i+16]
+		key := packed{binary.LittleEndian.Uint64(w) & lowMask[n&15], binary.LittleEndian.Uint64(w[8:])&highMask[n&15] | uint64(n)<<56}
+		hash := key.hash()
+		c := &e.short[hash>>(64-shortBits)]
+		if c.key != key {
+			e.dst = dst
+			e.shortWord(s[i:end], key, hash, c)
+			dst = e.dst
+		} else if size := len(dst); cap(dst)-size >= len(c.ids) {
+			*(*[len(c.ids)]uint32)(dst[size : size+len(c.ids)]) = c.ids
+			dst = dst[:size+int(c.n)]
+		} else {
+			dst = append(dst, c.ids[:c.n]...)
+		}
+		i = end
 	}
 	e.dst = dst
 	return i
@@ -227,10 +235,13 @@ func (e *encoder) mergeSymbols(word string) {
 		e.merge()
 		return
 	}
-	if len(word) > maxScanned || !e.mergeBytes(word) {
-		e.symbolsBytes(word)
-		e.merge()
+	if len(word) <= maxScanned {
+		if e.t.runes != nil && !isASCII(word) && e.mergeRunes(word) || e.mergeBytes(word) {
+			return
+		}
 	}
+	e.symbolsBytes(word)
+	e.merge()
 }
 
 // symbolsBytes starts a byte-level word: one symbol a byte.
@@ -260,6 +271,15 @@ func (t *Tokenizer) drops(s string) bool {
 		}
 	}
 	return false
+}
+
+func isASCII(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 func hashLong(word string) uint64 {

@@ -1,6 +1,9 @@
 package tokenizer
 
-import "math/bits"
+import (
+	"math/bits"
+	"unicode/utf8"
+)
 
 // A mergeTable maps a pair of ids to the rank of their merge, and ranks to what
 // the merge makes. It is asked for every pair of every word that was not met
@@ -114,12 +117,17 @@ func (e *encoder) merge() {
 		e.mergeHeap()
 		return
 	}
+	e.ids, _, _ = mergeScan(e.t.merges, e.ids, e.firstRanks())
+}
+
+// firstRanks is the ranks of the neighbours in e.ids, up to maxScanned.
+func (e *encoder) firstRanks() []uint32 {
 	m, ids := e.t.merges, e.ids
 	ranks := e.ranks[:len(ids)]
 	for i := 0; i+1 < len(ids); i++ {
 		ranks[i] = m.rank(ids[i], ids[i+1])
 	}
-	e.ids = mergeScan(m, ids, ranks)
+	return ranks
 }
 
 // mergeBytes is merge of a byte-level word, whose first pairs are bytes; false
@@ -138,16 +146,44 @@ func (e *encoder) mergeBytes(word string) bool {
 			ranks[i-1] = m.bytes[uint(word[i-1])<<8|uint(word[i])]
 		}
 	}
-	e.ids = mergeScan(m, ids, ranks)
+	e.ids, _, _ = mergeScan(m, ids, ranks)
+	return true
+}
+
+// mergeRunes is mergeBytes of a word that may start from characters.
+func (e *encoder) mergeRunes(word string) bool {
+	t := e.t
+	ids := e.ids[:0]
+	for i := 0; i < len(word); {
+		if word[i] >= 0x80 {
+			id, n := t.runes.at(word, i)
+			if id != none {
+				ids = append(ids, id)
+				i += n
+				continue
+			}
+		}
+		for n := 0; n == 0 || i < len(word) && !utf8.RuneStart(word[i]); n++ {
+			id := t.byteID[word[i]]
+			if id == none {
+				return false
+			}
+			ids = append(ids, id)
+			i++
+		}
+	}
+	e.ids = ids
+	e.merge()
 	return true
 }
 
 // mergeScan merges ids, where ranks[i] is that of ids[i] and the next one that is
-// still there.
-func mergeScan(m *mergeTable, ids, ranks []uint32) []uint32 {
+// still there. It also says which two it joined last, none if none.
+func mergeScan(m *mergeTable, ids, ranks []uint32) (merged []uint32, lastLeft, lastRight uint32) {
 	n := len(ids)
+	lastLeft, lastRight = none, none
 	if n < 2 {
-		return ids
+		return ids, lastLeft, lastRight
 	}
 	ranks = ranks[:n]
 	ranks[n-1] = noRank
@@ -163,7 +199,8 @@ func mergeScan(m *mergeTable, ids, ranks []uint32) []uint32 {
 			break
 		}
 		right := next(there, at)
-		id := m.merged(rank, ids[at], ids[right])
+		lastLeft, lastRight = ids[at], ids[right]
+		id := m.merged(rank, lastLeft, lastRight)
 		ids[at], ranks[right], ranks[at] = id, noRank, noRank
 		there &^= 1 << right
 		if after := next(there, at); after < maxScanned {
@@ -179,7 +216,7 @@ func mergeScan(m *mergeTable, ids, ranks []uint32) []uint32 {
 		ids[n] = ids[bits.TrailingZeros64(there)]
 		n++
 	}
-	return ids[:n]
+	return ids[:n], lastLeft, lastRight
 }
 
 // next is the lowest bit of there above bit at, 64 if there is none.

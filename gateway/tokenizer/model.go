@@ -61,9 +61,16 @@ func (d *definition) build() (*Tokenizer, error) {
 	if err := d.rules(t); err != nil {
 		return nil, err
 	}
+	proven := d.prune(t)
+	t.merges.bytes = t.rankBytes()
 	d.addedTokens(t)
-	d.proveWords(t)
+	t.proveWords(proven)
 	d.proveCuts(t)
+	if t.spm {
+		t.asciiCuts = t.cutsASCII()
+	} else {
+		t.runes = d.newRuneStarts(t)
+	}
 	d.outPieces(t)
 	t.cache = newSegmentCache()
 	t.newlines = cutAny
@@ -150,22 +157,28 @@ func (d *definition) rules(t *Tokenizer) error {
 		return fmt.Errorf("%w: %d merges; up to %d run here", ErrUnsupported, len(d.merges), noRank-1)
 	}
 	t.merges = newMergeTable(d.merges)
-	if d.byteLevel {
-		t.merges.bytes = make([]uint32, 1<<16)
-		for pair := range t.merges.bytes {
-			t.merges.bytes[pair] = noRank
-			if left, right := t.byteID[pair>>8], t.byteID[pair&0xFF]; left != none && right != none {
-				t.merges.bytes[pair] = t.merges.rank(left, right)
-			}
+	return nil
+}
+
+// rankBytes is the ranks of all pairs of bytes; nil for SentencePiece.
+func (t *Tokenizer) rankBytes() []uint32 {
+	if t.spm {
+		return nil
+	}
+	ranks := make([]uint32, 1<<16)
+	for pair := range ranks {
+		ranks[pair] = noRank
+		if left, right := t.byteID[pair>>8], t.byteID[pair&0xFF]; left != none && right != none {
+			ranks[pair] = t.merges.rank(left, right)
 		}
 	}
-	return nil
+	return ranks
 }
 
 // proveWords fills the table of words that are one piece: those of the
 // vocabulary whose merging gives them, or, under ignore_merges, all. If all are
 // proven, ignore_merges changes nothing and is dropped.
-func (d *definition) proveWords(t *Tokenizer) {
+func (t *Tokenizer) proveWords(proven []bool) {
 	t.words = newWordTable(t.vocab.count, len(t.vocab.spans))
 	e := t.encoders.Get().(*encoder)
 	all := true
@@ -174,13 +187,12 @@ func (d *definition) proveWords(t *Tokenizer) {
 		if len(piece) == 0 || !t.mergeable(uint32(id)) || t.vocab.id(piece) != uint32(id) {
 			continue
 		}
-		if len(piece) > maxPacked && !t.ignoreMerges {
-			continue
+		if len(piece) > maxScanned && t.ignoreMerges {
+			e.mergeSymbols(text(piece))
+			proven[id] = len(e.ids) == 1 && e.ids[0] == uint32(id)
 		}
-		e.mergeSymbols(text(piece))
-		proven := len(e.ids) == 1 && e.ids[0] == uint32(id)
-		all = all && proven
-		if len(piece) <= maxPacked && (proven || t.ignoreMerges) {
+		all = all && proven[id]
+		if len(piece) <= maxPacked && (proven[id] || t.ignoreMerges) {
 			t.words.add(pack(text(piece), 0, len(piece)), uint32(id))
 		}
 	}

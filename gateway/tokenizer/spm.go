@@ -10,22 +10,72 @@ const spaceMarkRune = '▁'
 // encodeSPM appends the ids of s, one SentencePiece segment in which spaces
 // stand for U+2581, cut wherever that is proven exact.
 func (e *encoder) encodeSPM(s string) {
-	f, split := e.t.cuts, e.t.splitSpaces
-	start := 0
-	last, i := spmRune(s, 0)
-	for i < len(s) {
-		r, n := rune(s[i]), 1
-		if r >= 0x80 {
-			r, n = spmRune(s, i)
+	for i := 0; i < len(s); {
+		i = e.wordsASCII(s, i)
+		end := e.t.nextCutSPM(s, i)
+		e.word(s, i, end)
+		i = end
+	}
+}
+
+// wordsASCII encodes words from s[i] on as far as s is ASCII there, and says where
+// the one starts that is left.
+func (e *encoder) wordsASCII(s string, i int) int {
+	b := view(s)
+	for i+window+16 <= len(b) {
+		starts := e.t.asciiCuts.find((*[window]byte)(b[i:]))
+		if starts == 0 {
+			break
 		}
-		if r == ' ' && split || !f.joined(last, r, s[i-1], s[i]) {
-			e.word(s, start, i)
-			start = i
+		i = e.shortWords(s, i, starts)
+	}
+	return i
+}
+
+// nextCutSPM is where the word that starts at s[i] ends.
+func (t *Tokenizer) nextCutSPM(s string, i int) int {
+	last, n := spmRune(s, i)
+	for i += n; i < len(s); i += n {
+		var r rune
+		if r, n = spmRune(s, i); r == ' ' && t.splitSpaces || !t.cuts.joined(last, r, s[i-1], s[i]) {
+			return i
 		}
 		last = r
-		i += n
 	}
-	e.word(s, start, i)
+	return i
+}
+
+// asciiCuts holds 1 for two ASCII characters, the first times 128 plus the second,
+// between which SentencePiece text may be cut.
+type asciiCuts [1 << 14]uint8
+
+func (t *Tokenizer) cutsASCII() *asciiCuts {
+	c := new(asciiCuts)
+	for i := range c {
+		last, next := i>>7, i&127
+		if next == ' ' && t.splitSpaces || !t.cuts.joined(rune(last), rune(next), byte(last), byte(next)) {
+			c[i] = 1
+		}
+	}
+	return c
+}
+
+// find has a bit for every character of b before which it may be cut, as far as b
+// is ASCII.
+func (c *asciiCuts) find(b *[window]byte) (starts uint64) {
+	last := b[0]
+	if last >= 0x80 {
+		return 0
+	}
+	for i := 1; i < window; i++ {
+		next := b[i]
+		if next >= 0x80 {
+			break
+		}
+		starts |= uint64(c[uint(last)<<7&(1<<14-1)|uint(next)&127]) << i
+		last = next
+	}
+	return starts
 }
 
 // spmRune is the rune at s[i], with U+2581 read as a space.

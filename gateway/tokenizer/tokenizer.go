@@ -17,7 +17,8 @@ type Tokenizer struct {
 	merges   *mergeTable
 	words    *wordTable // words that are one piece, proven at load
 	stages   []stage
-	cuts     *cutFilter // nil if nothing can be proven
+	cuts     *cutFilter  // nil if nothing can be proven
+	runes    *runeStarts // byte-level: nil if nothing can be proven
 	cache    *segmentCache
 	newlines newlineCuts // where text may be cut; see segments.go
 
@@ -30,6 +31,7 @@ type Tokenizer struct {
 	byteID       [256]uint32 // of single bytes, or of the byte-fallback pieces
 	lacksBytes   bool        // byte-level: some bytes have no piece, and nothing stands for them
 	asciiID      [128]uint32 // SentencePiece: of single ASCII runes
+	asciiCuts    *asciiCuts  // SentencePiece
 	unmergeable  map[uint32]bool
 
 	normalizer normalizer
