@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func TestMain(m *testing.M) {
@@ -23,15 +22,6 @@ func TestMain(m *testing.M) {
 }
 
 const testBlock = 6000 // not a multiple of a page
-
-func newRand(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("KVASIR_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // clock is a time that only the test moves.
 type clock struct{ ns atomic.Int64 }
@@ -196,21 +186,12 @@ func check(t *testing.T, m *Manager) {
 // settle waits until no job is queued or running.
 func settle(t *testing.T, m *Manager) {
 	t.Helper()
-	eventually(t, "the links are idle", func() bool {
+	trial.Await(t, "the links are idle", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return !m.busy()
 	})
 	check(t, m)
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 func linkStats(t *testing.T, m *Manager, from, to kv.Tier) LinkStats {

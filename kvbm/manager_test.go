@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
@@ -156,7 +157,7 @@ func TestRedisDiesAndComesBack(t *testing.T) {
 		t.Fatalf("from a dead Redis: %+v", got)
 	}
 	srv.Run()
-	eventually(t, "Redis is used again", func() bool {
+	trial.Await(t, "Redis is used again", func() bool {
 		compute(t, m, prompt(int(time.Now().UnixNano()), 4))
 		settle(t, m)
 		return linkStats(t, m, kv.CPU, kv.Redis).Up
@@ -164,7 +165,7 @@ func TestRedisDiesAndComesBack(t *testing.T) {
 	if got := onboard(t, m, bs); got.Missed != 4 {
 		t.Fatalf("from an empty Redis: %+v", got)
 	}
-	eventually(t, "nothing is said to be there any more", func() bool { return m.Lookup(hashes(bs)) == nil })
+	trial.Await(t, "nothing is said to be there any more", func() bool { return m.Lookup(hashes(bs)) == nil })
 	settle(t, m)
 	mi.agree(t, m, bs)
 	compute(t, m, bs)
@@ -294,7 +295,7 @@ func TestBeliefInRedisEndsWithTheTimeToLive(t *testing.T) {
 		t.Fatalf("%d blocks are believed to be in Redis, want 8", known)
 	}
 	clock.advance(31 * time.Minute)
-	eventually(t, "the janitor has noticed", func() bool { return m.Stats().Tiers[kv.Redis].Committed == 0 })
+	trial.Await(t, "the janitor has noticed", func() bool { return m.Stats().Tiers[kv.Redis].Committed == 0 })
 	mi.agree(t, m, bs)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
 
@@ -72,7 +73,7 @@ func TestABlockWantedTwiceIsMovedOnce(t *testing.T) {
 	m, g := onDisk(t, nil, bs)
 	a := m.Onboard(t.Context(), OnboardRequest{Blocks: bs})
 	b := m.Onboard(t.Context(), OnboardRequest{Blocks: bs[:6]})
-	eventually(t, "the disk is read", func() bool { return g.waiting() > 0 })
+	trial.Await(t, "the disk is read", func() bool { return g.waiting() > 0 })
 	close(g.passed)
 	for _, o := range []*Onboarding{a, b} {
 		if r := o.Result(); r.Missed != 0 || r.Blocks[kv.Disk]+r.Blocks[kv.GPU] != len(o.req.Blocks) {
@@ -129,7 +130,7 @@ func TestAHoldEnds(t *testing.T) {
 			t.Fatalf("held blocks were evicted: %v", err)
 		}
 		clock.advance(time.Minute)
-		eventually(t, "the hold has ended", func() bool { return m.Stats().Tiers[kv.GPU].Leased == 0 })
+		trial.Await(t, "the hold has ended", func() bool { return m.Stats().Tiers[kv.GPU].Leased == 0 })
 		if _, ok := m.planned(id); ok {
 			t.Fatal("an expired onboarding is found")
 		}
@@ -163,8 +164,8 @@ func TestCancelCallsOffWhatNobodyElseWants(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a := m.Onboard(ctx, OnboardRequest{Blocks: bs})
 	b := m.Onboard(t.Context(), OnboardRequest{Blocks: bs[:2]})
-	eventually(t, "all disk readers are busy", func() bool { return g.waiting() == diskWorkers })
-	eventually(t, "both wait for the first blocks", func() bool {
+	trial.Await(t, "all disk readers are busy", func() bool { return g.waiting() == diskWorkers })
+	trial.Await(t, "both wait for the first blocks", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		f := m.flights[flightKey{bs[1].Hash, kv.GPU}]
@@ -196,9 +197,9 @@ func TestDemandOvertakesPrefetch(t *testing.T) {
 	early, late := prompt(1, 12), prompt(2, 4)
 	m, g := onDisk(t, nil, early, late)
 	p := m.Onboard(t.Context(), OnboardRequest{Blocks: early, Prefetch: true})
-	eventually(t, "the prefetch has taken the readers", func() bool { return g.waiting() == diskWorkers })
+	trial.Await(t, "the prefetch has taken the readers", func() bool { return g.waiting() == diskWorkers })
 	d := m.Onboard(t.Context(), OnboardRequest{Blocks: late})
-	eventually(t, "the demand is queued", func() bool {
+	trial.Await(t, "the demand is queued", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return m.flights[flightKey{late[3].Hash, kv.CPU}] != nil
@@ -300,7 +301,7 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 	m, g := onDisk(t, nil, bs)
 	o := m.Onboard(t.Context(), OnboardRequest{Blocks: bs})
 	named := m.Onboard(t.Context(), OnboardRequest{ID: "r", Blocks: bs})
-	eventually(t, "the disk is read", func() bool { return g.waiting() > 0 })
+	trial.Await(t, "the disk is read", func() bool { return g.waiting() > 0 })
 	closed := make(chan error)
 	go func() { closed <- m.Close(context.Background()) }()
 	if r := o.Result(); r.Missed != 8 {

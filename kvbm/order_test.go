@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
 
@@ -41,11 +42,11 @@ func TestOffloadsYieldToDemandLoads(t *testing.T) {
 	wrapDisk(m, func(diskStore) diskStore { return d })
 	began := func(dir direction, n int64) {
 		t.Helper()
-		eventually(t, "the calls have begun", func() bool { return d.began[dir].Load() == n })
+		trial.Await(t, "the calls have begun", func() bool { return d.began[dir].Load() == n })
 	}
 	queued := func(from, to kv.Tier, n int) {
 		t.Helper()
-		eventually(t, "the jobs are queued", func() bool { return linkStats(t, m, from, to).Queued == n })
+		trial.Await(t, "the jobs are queued", func() bool { return linkStats(t, m, from, to).Queued == n })
 	}
 
 	compute(t, m, prompt(2, 12)) // offloads: four run, eight wait

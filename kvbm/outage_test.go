@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
 
@@ -82,7 +83,7 @@ func TestBlocksOfAnOutageAreOfferedWhenItEnds(t *testing.T) {
 	}
 	disk.set(writing, nil)
 	clock.advance(time.Minute)
-	eventually(t, "every block is on disk", func() bool { return m.Stats().Tiers[kv.Disk].Committed == len(all) })
+	trial.Await(t, "every block is on disk", func() bool { return m.Stats().Tiers[kv.Disk].Committed == len(all) })
 	settle(t, m)
 	if l := linkStats(t, m, kv.CPU, kv.Disk); !l.Up {
 		t.Fatalf("%+v", l)
@@ -196,7 +197,7 @@ func TestARealDiskFillsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.advance(time.Minute)
-	eventually(t, "every block is on disk", func() bool { return m.Stats().Tiers[kv.Disk].Committed == len(all) })
+	trial.Await(t, "every block is on disk", func() bool { return m.Stats().Tiers[kv.Disk].Committed == len(all) })
 	settle(t, m)
 	mi.agree(t, m, all)
 	for at := 0; at < len(all); at += 4 {
@@ -228,7 +229,7 @@ func TestADiskThatCannotBeOpenedJoinsLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.advance(time.Minute)
-	eventually(t, "the blocks are on disk", func() bool { return m.Stats().Tiers[kv.Disk].Committed == 4 })
+	trial.Await(t, "the blocks are on disk", func() bool { return m.Stats().Tiers[kv.Disk].Committed == 4 })
 	if d := m.Stats().Devices[0]; !d.Writable || !d.Readable {
 		t.Fatalf("%+v", d)
 	}

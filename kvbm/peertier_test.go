@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // lending opens a manager that lends what is in its cpu tier.
@@ -54,7 +55,7 @@ func TestBlocksArePulledFromAPeer(t *testing.T) {
 	}
 	settle(t, b)
 	mi.agree(t, b, bs)
-	eventually(t, "the call's end", func() bool { return linkStats(t, b, kv.Peer, kv.CPU).BytesPerSecond > 0 })
+	trial.Await(t, "the call's end", func() bool { return linkStats(t, b, kv.Peer, kv.CPU).BytesPerSecond > 0 })
 	if l := linkStats(t, b, kv.Peer, kv.CPU); l.Blocks != 9 || !l.Up {
 		t.Fatalf("%+v", l)
 	}
@@ -210,7 +211,7 @@ func TestAPeerThatFailsIsLeftAloneAndJoinsAgain(t *testing.T) {
 			settle(t, a)
 			way.mode.Store(straight)
 			clock.advance(time.Minute)
-			eventually(t, "the peer is pulled from again", func() bool {
+			trial.Await(t, "the peer is pulled from again", func() bool {
 				return pulled(t, b, other, way.address).Blocks[kv.Peer] > 0
 			})
 			settle(t, b)
@@ -257,7 +258,7 @@ func TestTheEngineWaitsForTheRoutersPeers(t *testing.T) {
 // small that blocks go while they are wanted. Every byte that is served is the
 // one that was stored.
 func TestRandomPeers(t *testing.T) {
-	r := newRand(t)
+	r := trial.Rand(t)
 	var ms []*Manager
 	var ways []*bent
 	for range 3 {
@@ -317,7 +318,7 @@ func TestRandomPeers(t *testing.T) {
 		settle(t, m)
 		l := linkStats(t, m, kv.Peer, kv.CPU)
 		pulls, errs = pulls+l.Blocks, errs+l.Errors
-		eventually(t, "nothing is lent or leased", func() bool {
+		trial.Await(t, "nothing is lent or leased", func() bool {
 			s := m.Stats().Tiers
 			return s[kv.CPU].Leased+s[kv.CPU].Filling+s[kv.GPU].Leased+s[kv.GPU].Filling == 0
 		})

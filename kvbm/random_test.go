@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
@@ -95,14 +95,8 @@ type run struct {
 // engine does in one.
 func TestRandomLives(t *testing.T) {
 	srv := redistest.Start(t)
-	r, reached := newRand(t), reached{}
-	lives, steps := 3, 400
-	if n, err := strconv.Atoi(os.Getenv("KVASIR_LIVES")); err == nil {
-		lives = n
-	}
-	if n, err := strconv.Atoi(os.Getenv("KVASIR_STEPS")); err == nil {
-		steps = n
-	}
+	r, reached := trial.Rand(t), reached{}
+	lives, steps := trial.Size(t, "KVASIR_LIVES", 3), trial.Size(t, "KVASIR_STEPS", 400)
 	for _, cpu := range []int64{0, 6, 20} {
 		x := &run{t: t, r: r, redis: srv, faults: &faults{}, reached: reached}
 		x.client = redis.NewClient(&redis.Options{Network: "unix", Addr: srv.URL()[len("unix://"):]})

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
 
@@ -70,7 +71,7 @@ func TestWhatIsInRedisIsFoundAfterARestart(t *testing.T) {
 	other := shared(t, servers, func(c *Config) { c.Layout.Model = "other" })
 	m := shared(t, servers, nil)
 	mi := watch(t, m)
-	eventually(t, "all is found", func() bool { return inRedis(m) == len(all) })
+	trial.Await(t, "all is found", func() bool { return inRedis(m) == len(all) })
 	mi.agree(t, m, all)
 	for id := range 10 {
 		if r := onboard(t, m, all[8*id:8*id+8]); r.Blocks[kv.Redis] != 8 {
@@ -91,11 +92,11 @@ func TestWhatRedisLostIsNoticed(t *testing.T) {
 	all := fillRedis(t, m, 6)
 	c := plain(t, srv)
 	c.Del(t.Context(), keyOf(m, all[3].Hash))
-	eventually(t, "one is gone", func() bool { return inRedis(m) == len(all)-1 })
+	trial.Await(t, "one is gone", func() bool { return inRedis(m) == len(all)-1 })
 	c.PExpire(t.Context(), keyOf(m, all[4].Hash), time.Millisecond)
-	eventually(t, "another has run out", func() bool { return inRedis(m) == len(all)-2 })
+	trial.Await(t, "another has run out", func() bool { return inRedis(m) == len(all)-2 })
 	c.FlushAll(t.Context())
-	eventually(t, "all is gone", func() bool { return inRedis(m) == 0 })
+	trial.Await(t, "all is gone", func() bool { return inRedis(m) == 0 })
 	mi.agree(t, m, all)
 }
 
@@ -138,7 +139,7 @@ func TestOneRedisOfTwoDies(t *testing.T) {
 	}
 	servers[0].Run()
 	clock.advance(time.Minute)
-	eventually(t, "the server takes blocks again", func() bool {
+	trial.Await(t, "the server takes blocks again", func() bool {
 		compute(t, m, prompt(int(nextID.Add(1)), 8))
 		settle(t, m)
 		return plain(t, servers[0]).DBSize(t.Context()).Val() > 0
@@ -178,7 +179,7 @@ func TestAFullRedisIsStillRead(t *testing.T) {
 	}
 	c.ConfigSet(t.Context(), "maxmemory", "0")
 	clock.advance(time.Minute)
-	eventually(t, "what is in cpu is in Redis", func() bool { return inRedis(m) > 40 })
+	trial.Await(t, "what is in cpu is in Redis", func() bool { return inRedis(m) > 40 })
 }
 
 // Redis accepts connections and answers nothing: misses within the deadline, the
@@ -199,7 +200,7 @@ func TestAHalfOpenRedis(t *testing.T) {
 	}
 	resume()
 	clock.advance(time.Minute)
-	eventually(t, "it is read again", func() bool {
+	trial.Await(t, "it is read again", func() bool {
 		clock.advance(time.Second)
 		return onboard(t, m, all[:8]).Blocks[kv.Redis] > 0
 	})

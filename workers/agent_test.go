@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
@@ -45,18 +46,18 @@ func TestAnAgentMergesEngineAndManager(t *testing.T) {
 	}
 	chain := e.prompt(1, 2, 3, 4, 5, 6)
 	commit(t, m, chain)
-	eventually(t, "the gpu's blocks by ZeroMQ and the cpu's by the manager", func() bool {
+	trial.Await(t, "the gpu's blocks by ZeroMQ and the cpu's by the manager", func() bool {
 		b := x.of("w0")
 		return len(b[kv.GPU]) == 3 && len(b[kv.CPU]) == 3 && b[kv.CPU][chain[2]] == chain[1] && b[kv.CPU][chain[0]] == root
 	})
 	// What the manager says of the gpu does not count: the engine publishes.
 	other := kv.Chain(nil, root, []uint32{7, 7}, blockSize)
 	commit(t, m, other)
-	eventually(t, "the offload", func() bool { return x.count("w0", kv.CPU) == 4 })
+	trial.Await(t, "the offload", func() bool { return x.count("w0", kv.CPU) == 4 })
 	if n := x.count("w0", kv.GPU); n != 3 {
 		t.Errorf("the gpu holds %d blocks, want the 3 that the engine told of", n)
 	}
-	eventually(t, "stats of engine and manager", func() bool {
+	trial.Await(t, "stats of engine and manager", func() bool {
 		st := w.Stats()
 		return st.Running == 3 && st.Tiers[kv.CPU].Committed == 4 && st.Tiers[kv.CPU].Capacity == 64 && st.BlockBytes == 4096 && st.Links[kv.CPU].Up
 	})
@@ -70,13 +71,13 @@ func TestOnboardThroughTheAgent(t *testing.T) {
 	w := ready(t, f, "w0")
 	chain := kv.Chain(nil, root, []uint32{1, 1, 2, 2, 3, 3, 4, 4}, blockSize)
 	commit(t, m, chain)
-	eventually(t, "the offload", func() bool { return x.count("w0", kv.CPU) == 4 })
+	trial.Await(t, "the offload", func() bool { return x.count("w0", kv.CPU) == 4 })
 	var others []uint32
 	for i := range uint32(8) {
 		others = append(others, 100+i, 100+i)
 	}
 	commit(t, m, kv.Chain(nil, root, others, blockSize)) // pushes the first chain out of the gpu
-	eventually(t, "the eviction", func() bool { return m.Lookup(chain)[0].Tiers == kv.Tiers(kv.CPU) })
+	trial.Await(t, "the eviction", func() bool { return m.Lookup(chain)[0].Tiers == kv.Tiers(kv.CPU) })
 
 	r, err := w.Onboard(t.Context(), "r1", root, append(chain, kv.Hash{1}), nil, time.Now().Add(10*time.Second))
 	if err != nil {
@@ -117,37 +118,37 @@ func TestAnAgentDies(t *testing.T) {
 	s <- []workers.Info{{ID: "w0", URL: e.url(), Agent: a.Target()}}
 	w := ready(t, f, "w0")
 	commit(t, m, e.prompt(1, 2, 3, 4))
-	eventually(t, "the blocks", func() bool { return x.count("w0", kv.GPU) == 2 && x.count("w0", kv.CPU) == 2 })
+	trial.Await(t, "the blocks", func() bool { return x.count("w0", kv.GPU) == 2 && x.count("w0", kv.CPU) == 2 })
 
 	a.Close()
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("a closed agent leaves its socket behind")
 	}
-	eventually(t, "the break", func() bool { return !w.EventsConnected() })
+	trial.Await(t, "the break", func() bool { return !w.EventsConnected() })
 	if x.count("w0", kv.GPU) != 2 || !w.Ready() {
 		t.Error("a short absence of the agent was felt")
 	}
-	eventually(t, "old news to be forgotten", func() bool { return x.count("w0", kv.GPU) == 0 && x.count("w0", kv.CPU) == 0 })
+	trial.Await(t, "old news to be forgotten", func() bool { return x.count("w0", kv.GPU) == 0 && x.count("w0", kv.CPU) == 0 })
 	if !w.Ready() {
 		t.Error("the engine serves, but its worker is out of service for want of an agent")
 	}
 	// While it was away the engine went on.
 	e.prompt(1, 2, 7, 8)
 	b := startAgent(t, e, m, path)
-	eventually(t, "the new agent", func() bool {
+	trial.Await(t, "the new agent", func() bool {
 		return w.EventsConnected() && x.of("w0")[kv.GPU] != nil && len(x.of("w0")[kv.GPU]) == 3 && x.count("w0", kv.CPU) == 2
 	})
 	// One that is gone for a moment only.
 	b.Close()
 	e.prompt(9, 9)
 	startAgent(t, e, m, path)
-	eventually(t, "the third agent", func() bool { return w.EventsConnected() && x.count("w0", kv.GPU) == 4 })
+	trial.Await(t, "the third agent", func() bool { return w.EventsConnected() && x.count("w0", kv.GPU) == 4 })
 }
 
 // Law 3, end to end: whatever dies and comes back, in the end the index holds
 // what the engine and the manager hold.
 func TestTheIndexAgreesWithTheWorker(t *testing.T) {
-	r := seed(t)
+	r := trial.Rand(t)
 	e, m, x := startEngine(t), manager(t), newIndex(t)
 	path := socket(t)
 	a := startAgent(t, e, m, path)
@@ -179,7 +180,7 @@ func TestTheIndexAgreesWithTheWorker(t *testing.T) {
 			e.restart()
 			a = startAgent(t, e, m, path)
 		}
-		eventually(t, "the index to agree", func() bool {
+		trial.Await(t, "the index to agree", func() bool {
 			got, want := x.of("w0"), e.holds()
 			want[kv.CPU] = map[kv.Hash]kv.Hash{}
 			managed, stop := m.Watch(func([]kv.Event) {})
@@ -282,7 +283,7 @@ func TestAStreamWithAHoleIsTakenAnew(t *testing.T) {
 			t.Fatalf("watch %d never came", i)
 		}
 	}
-	eventually(t, "the last snapshot alone", func() bool {
+	trial.Await(t, "the last snapshot alone", func() bool {
 		b := x.of("w0")
 		_, seven := b[kv.GPU][kv.Hash{7}]
 		return seven && len(b[kv.GPU]) == 1 && len(b[kv.CPU]) == 0
@@ -305,10 +306,10 @@ func TestSharedBlocksOutliveTheirWorker(t *testing.T) {
 	w1 := workers.Info{ID: "w1", URL: e1.url(), Agent: script(kv.Hash{2}).start(t)}
 	s <- []workers.Info{w0, w1}
 	ready(t, f, "w1")
-	eventually(t, "both workers' shared blocks", func() bool { return x.count("w1", kv.Redis) == 2 && x.count("w0", kv.GPU) == 1 })
+	trial.Await(t, "both workers' shared blocks", func() bool { return x.count("w1", kv.Redis) == 2 && x.count("w0", kv.GPU) == 1 })
 	e0.kill()
 	s <- []workers.Info{w1}
-	eventually(t, "the first worker to leave", func() bool { return f.Worker("w0") == nil })
+	trial.Await(t, "the first worker to leave", func() bool { return f.Worker("w0") == nil })
 	if n := x.count("w1", kv.Redis); n != 2 {
 		t.Errorf("%d shared blocks are left, want 2", n)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/workers"
 )
 
@@ -26,8 +27,8 @@ func TestAWorkerKnownByItsURLAlone(t *testing.T) {
 		t.Errorf("described as %+v", i)
 	}
 	e.prompt(1, 2, 9, 9)
-	eventually(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
-	eventually(t, "the load", func() bool { return w.Stats().Running == 3 })
+	trial.Await(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
+	trial.Await(t, "the load", func() bool { return w.Stats().Running == 3 })
 	if st := w.Stats(); st.KVUsage != -1 || st.GPUBlocks != 40 || st.At.IsZero() {
 		t.Errorf("stats %+v", st)
 	}
@@ -36,10 +37,10 @@ func TestAWorkerKnownByItsURLAlone(t *testing.T) {
 	}
 
 	e.kill()
-	eventually(t, "the death to be noticed", func() bool { return !w.Ready() && w.State() == "unhealthy" })
+	trial.Await(t, "the death to be noticed", func() bool { return !w.Ready() && w.State() == "unhealthy" })
 	e.restart()
 	e.prompt(5, 6)
-	eventually(t, "the new engine", func() bool { return w.Ready() && x.of("w0").equal(e.holds()) })
+	trial.Await(t, "the new engine", func() bool { return w.Ready() && x.of("w0").equal(e.holds()) })
 }
 
 func TestADispatchersFailureTakesAWorkerOutAtOnce(t *testing.T) {
@@ -63,7 +64,7 @@ func TestADispatchersFailureTakesAWorkerOutAtOnce(t *testing.T) {
 		t.Fatal("still in service after a refused connection")
 	}
 	e.restart()
-	eventually(t, "the worker to be back", w.Ready) // by a probe, although the interval is long
+	trial.Await(t, "the worker to be back", w.Ready) // by a probe, although the interval is long
 
 	e.kill()
 	for range 3 {
@@ -73,7 +74,7 @@ func TestADispatchersFailureTakesAWorkerOutAtOnce(t *testing.T) {
 		t.Error("still in service after three failures in a row")
 	}
 	e.restart()
-	eventually(t, "the worker to be back again", w.Ready)
+	trial.Await(t, "the worker to be back again", w.Ready)
 }
 
 // A probe that was under way when a dispatcher saw the engine fail proves
@@ -85,17 +86,17 @@ func TestAnOldProbeDoesNotOverruleAFailure(t *testing.T) {
 	w := ready(t, f, "w0")
 	gate := make(chan struct{})
 	e.healthGate.Store(&gate)
-	eventually(t, "a probe under way", func() bool { return e.gated.Load() == 1 })
+	trial.Await(t, "a probe under way", func() bool { return e.gated.Load() == 1 })
 	w.ReportFailure(syscall.ECONNREFUSED)
 	next := make(chan struct{})
 	e.healthGate.Store(&next)
 	close(gate)
-	eventually(t, "the probe after it", func() bool { return e.gated.Load() == 2 })
+	trial.Await(t, "the probe after it", func() bool { return e.gated.Load() == 2 })
 	if w.Ready() {
 		t.Error("back in service by a probe from before the failure")
 	}
 	close(next)
-	eventually(t, "the worker to be back", w.Ready)
+	trial.Await(t, "the worker to be back", w.Ready)
 }
 
 func TestAWorkerThatVanishesFromDiscovery(t *testing.T) {
@@ -106,7 +107,7 @@ func TestAWorkerThatVanishesFromDiscovery(t *testing.T) {
 	s <- both
 	w0, w1 := ready(t, f, "w0"), ready(t, f, "w1")
 	e.prompt(1, 2)
-	eventually(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
+	trial.Await(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
 
 	// It comes back within the grace time: nothing happened.
 	s <- nil
@@ -116,13 +117,13 @@ func TestAWorkerThatVanishesFromDiscovery(t *testing.T) {
 	}
 	// One that does not answer goes at once, one that does when its time is over.
 	gone.kill()
-	eventually(t, "the death to be noticed", func() bool { return !w1.Ready() })
+	trial.Await(t, "the death to be noticed", func() bool { return !w1.Ready() })
 	s <- nil
-	eventually(t, "the dead worker to leave", func() bool { return f.Worker("w1") == nil })
+	trial.Await(t, "the dead worker to leave", func() bool { return f.Worker("w1") == nil })
 	if f.Worker("w0") == nil {
 		t.Error("a worker that answers left with its discovery")
 	}
-	eventually(t, "the grace time", func() bool { return f.Worker("w0") == nil && w0.State() == "left" && !w0.Ready() })
+	trial.Await(t, "the grace time", func() bool { return f.Worker("w0") == nil && w0.State() == "left" && !w0.Ready() })
 	if x.count("w0", kv.GPU) != -1 {
 		t.Error("the index knows a worker that left")
 	}
@@ -136,9 +137,9 @@ func TestAWorkerThatMovesIsStartedAnew(t *testing.T) {
 	w := ready(t, f, "w0")
 	e.prompt(1, 2)
 	other.prompt(3, 4)
-	eventually(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
+	trial.Await(t, "the blocks", func() bool { return x.of("w0").equal(e.holds()) })
 	s <- []workers.Info{{ID: "w0", URL: other.url()}}
-	eventually(t, "the new address", func() bool {
+	trial.Await(t, "the new address", func() bool {
 		return f.Worker("w0") != w && x.count("w0", kv.GPU) >= 0 && x.of("w0").equal(other.holds())
 	})
 }
@@ -150,12 +151,12 @@ func TestASilentWorkerRaisesTheAlarm(t *testing.T) {
 	f, s := startFleet(t, x, nil)
 	s <- []workers.Info{{ID: "w0", URL: e.url()}}
 	w := ready(t, f, "w0")
-	eventually(t, "stats", func() bool { return !w.Stats().At.IsZero() })
+	trial.Await(t, "stats", func() bool { return !w.Stats().At.IsZero() })
 	if w.Silent() {
 		t.Error("silent before it computed anything")
 	}
 	e.queries.Add(1000)
-	eventually(t, "the alarm", w.Silent)
+	trial.Await(t, "the alarm", w.Silent)
 }
 
 func TestWorkersOfSeveralSources(t *testing.T) {
@@ -186,7 +187,7 @@ func TestMetrics(t *testing.T) {
 	s <- []workers.Info{{ID: "w0", URL: e.url()}}
 	w := ready(t, f, "w0")
 	e.prompt(1, 2)
-	eventually(t, "the event", func() bool { return x.count("w0", kv.GPU) == 1 && w.Stats().Running == 3 })
+	trial.Await(t, "the event", func() bool { return x.count("w0", kv.GPU) == 1 && w.Stats().Running == 3 })
 	value := func(name string) float64 {
 		families, err := reg.Gather()
 		if err != nil {
@@ -208,6 +209,6 @@ func TestMetrics(t *testing.T) {
 		"kvasir_events_applied_total":    1,
 		"kvasir_events_lost_total":       0,
 	} {
-		eventually(t, name, func() bool { return value(name) == want })
+		trial.Await(t, name, func() bool { return value(name) == want })
 	}
 }

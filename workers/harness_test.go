@@ -8,9 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/agent"
@@ -28,28 +27,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const blockSize = 2
-
-// seed is random, printed, and set by KVASIR_SEED to repeat a run.
-func seed(t *testing.T) *rand.Rand {
-	s := uint64(time.Now().UnixNano())
-	if env := os.Getenv("KVASIR_SEED"); env != "" {
-		var err error
-		if s, err = strconv.ParseUint(env, 10, 64); err != nil {
-			t.Fatalf("KVASIR_SEED=%q: want a number", env)
-		}
-	}
-	t.Logf("KVASIR_SEED=%d", s)
-	return rand.New(rand.NewPCG(s, 0))
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
 
 // blocks is, per tier, what is held and what each block follows.
 type blocks [kv.NumMarks]map[kv.Hash]kv.Hash
@@ -234,7 +211,7 @@ func (e *engine) kill() {
 func (e *engine) restart() {
 	e.t.Helper()
 	var l net.Listener
-	eventually(e.t, "the engine's port", func() (ok bool) {
+	trial.Await(e.t, "the engine's port", func() (ok bool) {
 		var err error
 		l, err = net.Listen("tcp", e.addr)
 		return err == nil
@@ -356,7 +333,7 @@ func startFleet(t *testing.T, x *index, edit func(*workers.FleetConfig)) (*worke
 
 func ready(t *testing.T, f *workers.Fleet, id kv.WorkerID) *workers.Worker {
 	t.Helper()
-	eventually(t, "worker "+string(id)+" to be ready", func() bool {
+	trial.Await(t, "worker "+string(id)+" to be ready", func() bool {
 		w := f.Worker(id)
 		return w != nil && w.Ready()
 	})

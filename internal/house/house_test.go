@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/loadgen":        {"internal/trace"},
 	"internal/trace":          {},
 	"internal/telemetry":      {},
+	"internal/trial":          {},
 	"internal/config":         {"internal/kv"},
 	"internal/sim":            {"router", "prefixindex", "kvbm/policy", "internal/kv", "internal/trace"},
 	"internal/house":          {},

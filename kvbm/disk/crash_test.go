@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/host"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
@@ -24,16 +25,6 @@ const (
 	victimRuns = 6 // lives of one folder
 	crashSlots = 5
 )
-
-// runs is how often a seeded test is repeated: few in make test, and as often as
-// the variable says for a figure.
-func runs(t *testing.T, variable string, few int) int {
-	t.Helper()
-	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
-		return n
-	}
-	return few
-}
 
 // killer is a file that ends its process by SIGKILL before, within or after its
 // n-th write or sync.
@@ -122,8 +113,8 @@ func victim(dir string, seed uint64) error {
 // either; nothing is served wrong, and the slots add up. KVASIR_CRASHES sets the
 // number of kills.
 func TestKilledAtEveryWritePoint(t *testing.T) {
-	r := newRand(t)
-	kills := runs(t, "KVASIR_CRASHES", 30)
+	r := trial.Rand(t)
+	kills := trial.Size(t, "KVASIR_CRASHES", 30)
 	at := map[string]int{}
 	for done := 0; done < kills; done += victimRuns {
 		dir := t.TempDir()

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/host"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
@@ -151,7 +152,7 @@ func TestACheckpointShrinksTheJournal(t *testing.T) {
 // map of what each slot must hold. After every death the store finds what was
 // acknowledged, maybe more, and never a wrong byte.
 func TestRandomCrashes(t *testing.T) {
-	r := newRand(t)
+	r := trial.Rand(t)
 	for range 40 {
 		runCrashes(t, r)
 	}

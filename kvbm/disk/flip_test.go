@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/host"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
@@ -19,7 +20,7 @@ const flipSlots = 4
 // checkpoint: it is always noticed and counted, and no wrong byte is served.
 // KVASIR_FLIPS sets the number for each of the three.
 func TestFlippedBitsAreNeverServed(t *testing.T) {
-	r, flips := newRand(t), runs(t, "KVASIR_FLIPS", 100)
+	r, flips := trial.Rand(t), trial.Size(t, "KVASIR_FLIPS", 100)
 	t.Run("slab", func(t *testing.T) { flipSlab(t, r, flips) })
 	t.Run("journal", func(t *testing.T) { flipJournal(t, r, flips, false) })
 	t.Run("checkpoint", func(t *testing.T) { flipJournal(t, r, flips, true) })

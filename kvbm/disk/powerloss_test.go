@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/host"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
@@ -86,8 +87,8 @@ func (v *volatile) lose(t *testing.T, r *rand.Rand, path string) {
 // and whatever else is found is whole or known to be corrupt. KVASIR_POWER_CUTS
 // sets the number of deaths.
 func TestPowerIsLostWithWritesTornAndReordered(t *testing.T) {
-	r := newRand(t)
-	cuts := runs(t, "KVASIR_POWER_CUTS", 300)
+	r := trial.Rand(t)
+	cuts := trial.Size(t, "KVASIR_POWER_CUTS", 300)
 	whole, corrupt, lost := 0, 0, 0
 	for done := 0; done < cuts; done += 10 {
 		dir, err := os.MkdirTemp("/dev/shm", "kvasir-disk-test-")

@@ -31,15 +31,6 @@ func TestMain(m *testing.M) {
 
 const testBlock = 5000 // not a multiple of a page
 
-func newRand(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("KVASIR_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
-
 func hash(n int) (h kv.Hash) {
 	binary.LittleEndian.PutUint64(h[:], uint64(n))
 	h[15] = 1

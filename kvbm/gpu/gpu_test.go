@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kvasir-ai/kvasir/cuda"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/host"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
@@ -65,15 +66,6 @@ func attach(t *testing.T, d *Device, r *remote) *Engine {
 		t.Fatal(err)
 	}
 	return e
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never: ", what)
-		}
-	}
 }
 
 // Blocks of the host arrive on the pages that were named, as the engine reads
@@ -188,7 +180,7 @@ func TestEngineKilledInTheMiddle(t *testing.T) {
 				}
 			}
 			// What the test keeps of the dead process is not the memory.
-			eventually(t, "the dead engine's memory is free again", func() bool {
+			trial.Await(t, "the dead engine's memory is free again", func() bool {
 				free, _, err := d.Context().MemInfo()
 				return err == nil && free >= before-(64<<20)
 			})
@@ -236,7 +228,7 @@ func TestSaveWaitsForTheEnginesStep(t *testing.T) {
 	}
 	// An engine that dies without making the step does not hold the lane.
 	go func() { saved <- e.Save(ctx, []Transfer{{1, mem.Slot(0)}}, 6) }()
-	eventually(t, "the save is under way", func() bool {
+	trial.Await(t, "the save is under way", func() bool {
 		e.save.lane.mu.Lock()
 		defer e.save.lane.mu.Unlock()
 		return e.save.lane.inFlight > 0

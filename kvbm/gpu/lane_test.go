@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/cuda"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/policy"
 )
 
@@ -131,7 +132,7 @@ func TestDemandWaitsForOneCallAtMost(t *testing.T) {
 		for range 15 {
 			demanded := make(chan error, 1)
 			go func() { demanded <- s.port.do(context.Background(), policy.Demand, blocks(1), 0) }()
-			eventually(t, "the demand is queued", func() bool {
+			trial.Await(t, "the demand is queued", func() bool {
 				s.lane.mu.Lock()
 				defer s.lane.mu.Unlock()
 				return len(s.lane.queue[policy.Demand]) > 0
@@ -161,7 +162,7 @@ func TestDemandWaitsForOneCallAtMost(t *testing.T) {
 // Many callers with everything that happens to them: at the end all bytes of
 // the transfers that succeeded are there, and the lane is idle.
 func TestLaneUnderRandomLoad(t *testing.T) {
-	r := seeded(t)
+	r := trial.Rand(t)
 	for _, toDevice := range []bool{true, false} {
 		pace := Pace{Calls: 1 + r.IntN(maxCalls), CallBytes: stageBlock << r.IntN(5)}
 		const callers, pages = 8, 8 * 40
@@ -215,7 +216,7 @@ func TestRefusedPortDrains(t *testing.T) {
 	go func() { done <- s.port.do(context.Background(), policy.Offload, blocks(64), 0) }()
 	<-s.copier.began
 	go func() { otherDone <- other.do(context.Background(), policy.Offload, blocks(3), 0) }()
-	eventually(t, "the other is queued", func() bool {
+	trial.Await(t, "the other is queued", func() bool {
 		s.lane.mu.Lock()
 		defer s.lane.mu.Unlock()
 		return len(s.lane.queue[policy.Offload]) == 2

@@ -3,29 +3,13 @@ package gpu
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
 	"runtime"
-	"strconv"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/kvasir-ai/kvasir/cuda"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
-
-// seeded is a random source whose seed a failing test prints.
-func seeded(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("KVASIR_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 1))
-}
 
 // at is memory by its address, as the copy engine sees it. It is the tests' own,
 // which keep it alive.
@@ -93,7 +77,7 @@ func fillRandom(r *rand.Rand, b []byte) {
 // However a layout is cut into calls, the pages get the blocks' bytes and
 // nothing else is touched; and no copy goes through the compute engine.
 func TestLayoutsAgainstTheOracle(t *testing.T) {
-	r := seeded(t)
+	r := trial.Rand(t)
 	for range 60 {
 		const pages = 3
 		memory, fragments := randomLayout(r, pages)

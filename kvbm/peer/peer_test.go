@@ -14,8 +14,6 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"net"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,18 +24,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func newRand(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("KVASIR_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // shelf is what a server lends.
 type shelf struct {
@@ -370,11 +360,8 @@ func (c *flipConn) Write(b []byte) (int, error) {
 // good. KVASIR_FLIPS sets their number.
 func TestFlippedBitsAreNeverServed(t *testing.T) {
 	const size = 300
-	flips := 300
-	if n, err := strconv.Atoi(os.Getenv("KVASIR_FLIPS")); err == nil {
-		flips = n
-	}
-	r, s := newRand(t), &shelf{}
+	flips := trial.Size(t, "KVASIR_FLIPS", 300)
+	r, s := trial.Rand(t), &shelf{}
 	hashes := s.put(2, size)
 	srv := serve(t, options(size), s)
 	const sent = helloBytes + proofBytes + requestBytes + 2*16 + sumBytes

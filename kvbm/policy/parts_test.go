@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func TestQueueServesTheMostUrgentFirstAndBoundsOffloads(t *testing.T) {
@@ -43,7 +44,7 @@ func TestQueueServesTheMostUrgentFirstAndBoundsOffloads(t *testing.T) {
 }
 
 func TestQueueAgreesWithModel(t *testing.T) {
-	r := newRand(t)
+	r := trial.Rand(t)
 	q := NewQueue[int](50)
 	var lanes [numPriorities][]*Item[int]
 	for step := range 5000 {

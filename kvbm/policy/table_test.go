@@ -2,23 +2,12 @@ package policy
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
-
-func newRand(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("KVASIR_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 func hash(n uint64) (h kv.Hash) {
 	binary.LittleEndian.PutUint64(h[:], n)
@@ -179,7 +168,7 @@ func TestRestoreTakesWhatFitsAndKeepsTheOrder(t *testing.T) {
 // Random operations beside a naive model: after every step the table agrees
 // with it and passes Check.
 func TestTableAgreesWithModel(t *testing.T) {
-	r := newRand(t)
+	r := trial.Rand(t)
 	for range 60 {
 		runTable(t, r, 1+r.IntN(12), 400)
 	}

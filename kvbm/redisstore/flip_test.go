@@ -3,28 +3,18 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
 
 // Any one bit of a stored block flips, in its header or in its bytes: it is
 // always noticed, and the block is deleted. KVASIR_FLIPS sets their number.
 func TestFlippedBitsAreNeverServed(t *testing.T) {
-	flips, seed := 300, rand.Uint64()
-	if n, err := strconv.Atoi(os.Getenv("KVASIR_FLIPS")); err == nil {
-		flips = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("KVASIR_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	flips, r := trial.Size(t, "KVASIR_FLIPS", 300), trial.Rand(t)
 	srv := redistest.Start(t)
 	const size = 600
 	s := open(t, srv.URL(), size)

@@ -24,6 +24,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm/redisstore/redistest"
 )
 
@@ -49,7 +50,7 @@ func onPort(t *testing.T, port int, args ...string) (kill func()) {
 	}
 	kill = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
 	t.Cleanup(kill)
-	eventually(t, "redis-server listens", func() bool {
+	trial.Await(t, "redis-server listens", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			c.Close()
@@ -59,15 +60,6 @@ func onPort(t *testing.T, port int, args ...string) (kill func()) {
 	return kill
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // roundTrip puts blocks, gets them back, and finds them all.
 func roundTrip(t *testing.T, s *Store, size int) {
 	t.Helper()
@@ -75,7 +67,7 @@ func roundTrip(t *testing.T, s *Store, size int) {
 	for i := range byte(20) {
 		b := kv.Block{Hash: kv.Hash{50, i}, Parent: kv.Hash{50, i - 1}}
 		src, dst := random(size, uint64(i)), make([]byte, size)
-		eventually(t, "the block is taken", func() bool { _, err := s.Put(t.Context(), b, src); return err == nil })
+		trial.Await(t, "the block is taken", func() bool { _, err := s.Put(t.Context(), b, src); return err == nil })
 		if there, err := s.Put(t.Context(), b, src); !there || err != nil {
 			t.Fatalf("put again: %v %v", there, err)
 		}
@@ -115,7 +107,7 @@ func TestACluster(t *testing.T) {
 	if err := cs[0].ClusterMeet(t.Context(), "127.0.0.1", fmt.Sprint(ports[1])).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the cluster is whole", func() bool {
+	trial.Await(t, "the cluster is whole", func() bool {
 		for _, c := range cs {
 			if info := c.ClusterInfo(t.Context()).Val(); !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:2") {
 				return false
@@ -152,12 +144,12 @@ func TestBehindASentinel(t *testing.T) {
 	roundTrip(t, s, 5000)
 	at := redis.NewSentinelClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", port)})
 	defer at.Close()
-	eventually(t, "the sentinel knows the replica", func() bool {
+	trial.Await(t, "the sentinel knows the replica", func() bool {
 		rs, err := at.Replicas(t.Context(), "kv").Result()
 		return err == nil && len(rs) == 1 && strings.Contains(rs[0]["flags"], "slave") && rs[0]["master-link-status"] == "ok"
 	})
 	kill()
-	eventually(t, "the replica took over", func() bool {
+	trial.Await(t, "the replica took over", func() bool {
 		_, err := s.Put(t.Context(), kv.Block{Hash: kv.Hash{70}}, random(5000, 1))
 		return err == nil
 	})
@@ -190,7 +182,7 @@ func TestOverTLS(t *testing.T) {
 	defer s.Close()
 	roundTrip(t, s, 5000)
 	unknown := open(t, url, 5000)
-	eventually(t, "the system's authorities do not know it", func() bool {
+	trial.Await(t, "the system's authorities do not know it", func() bool {
 		_, err := unknown.Get(t.Context(), blk.Hash, make([]byte, 5000))
 		if err == nil || errors.Is(err, ErrMiss) {
 			t.Fatalf("with the system's authorities: %v", err)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,18 +19,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/workers"
 	"github.com/kvasir-ai/kvasir/workers/agent/agentpb"
 )
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
 
 // serve runs an agent without a manager, for an engine without events.
 func serve(t *testing.T, c Config) (*Agent, *grpc.ClientConn) {
@@ -89,7 +80,7 @@ func TestAnAgentWithoutAManager(t *testing.T) {
 		t.Errorf("health %v, %v", h, err)
 	}
 	a.Close()
-	eventually(t, "the stream to end with the agent", func() bool { _, err := stats.Recv(); return err != nil })
+	trial.Await(t, "the stream to end with the agent", func() bool { _, err := stats.Recv(); return err != nil })
 }
 
 // blocksFrom makes an event of n blocks that nobody else has.
@@ -107,7 +98,7 @@ func TestASnapshotTravelsInPartsOfBoundedSize(t *testing.T) {
 	a, conn := serve(t, Config{})
 	const blocks = 3*messageBlocks + 5
 	a.hub.in.put(fromManager, []kv.Event{blocksFrom(0, blocks)})
-	eventually(t, "the hub", func() bool { return a.hub.blocks() == blocks })
+	trial.Await(t, "the hub", func() bool { return a.hub.blocks() == blocks })
 	stream, err := agentpb.NewAgentClient(conn).WatchBlocks(t.Context(), &agentpb.WatchBlocksRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +144,7 @@ func TestASlowWatcherIsCut(t *testing.T) {
 	const rounds, each = 60, 2_000
 	for i := range rounds {
 		a.hub.in.put(fromManager, []kv.Event{blocksFrom(i*each, each)})
-		eventually(t, "the hub", func() bool { return a.hub.blocks() == (i+1)*each })
+		trial.Await(t, "the hub", func() bool { return a.hub.blocks() == (i+1)*each })
 	}
 	last := uint64(0)
 	for err == nil {

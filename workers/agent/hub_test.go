@@ -3,29 +3,15 @@ package agent
 import (
 	"maps"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func seed(t *testing.T) *rand.Rand {
-	s := uint64(time.Now().UnixNano())
-	if env := os.Getenv("KVASIR_SEED"); env != "" {
-		var err error
-		if s, err = strconv.ParseUint(env, 10, 64); err != nil {
-			t.Fatalf("KVASIR_SEED=%q: want a number", env)
-		}
-	}
-	t.Logf("KVASIR_SEED=%d", s)
-	return rand.New(rand.NewPCG(s, 0))
-}
 
 // index is a naive index of one worker.
 type index [kv.NumTiers]map[kv.Hash]kv.Hash
@@ -72,7 +58,7 @@ func (x *index) equal(o *index) bool {
 // Law 3: deltas from the start, a snapshot, and deltas after a snapshot all come
 // to the same, which is the union of what both origins hold.
 func TestSnapshotAndDeltasAgree(t *testing.T) {
-	r := seed(t)
+	r := trial.Rand(t)
 	h := newHub(1 << 20)
 	var truth [numOrigins]*index
 	truth[fromEngine], truth[fromManager] = newIndex(), newIndex()

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/workers/events/zmtp"
 )
 
@@ -71,13 +72,13 @@ func follow(t *testing.T, source Source) *follower {
 
 func (f *follower) wait(what string, ok func(ReaderStats) bool) {
 	f.t.Helper()
-	eventually(f.t, what, func() bool { return ok(f.Stats()) }, func() any { return f.Stats() })
+	trial.Await(f.t, what, func() bool { return ok(f.Stats()) }, func() any { return f.Stats() })
 }
 
 // holds waits until the gpu holds exactly these blocks.
 func (f *follower) holds(hashes ...kv.Hash) {
 	f.t.Helper()
-	eventually(f.t, "the right blocks", func() bool {
+	trial.Await(f.t, "the right blocks", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		for _, h := range hashes {
@@ -87,15 +88,6 @@ func (f *follower) holds(hashes ...kv.Hash) {
 		}
 		return len(f.held.tiers[kv.GPU]) == len(hashes)
 	}, func() any { return f.held.counts() })
-}
-
-func eventually(t *testing.T, what string, ok func() bool, state func() any) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s; state: %+v", what, state())
-		}
-	}
 }
 
 // prompt is a batch that stores one block of two tokens, and our hash of it.
@@ -120,7 +112,7 @@ func publish(t *testing.T, p *Publisher, from, to int) (hashes []kv.Hash) {
 // subscribed waits until the publisher knows of a subscription.
 func subscribed(t *testing.T, p *Publisher, topic string) {
 	t.Helper()
-	eventually(t, "the subscription", func() bool {
+	trial.Await(t, "the subscription", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for s := range p.subs {
@@ -139,7 +131,7 @@ func sourceOf(p *Publisher) Source {
 func TestReaderThatJoinsLateHasEverything(t *testing.T) {
 	p := publisher(t, PublisherConfig{Topic: "kv@w0"})
 	hashes := publish(t, p, 1, 50)
-	eventually(t, "publishing", func() bool { return p.Stats().Published == 50 }, func() any { return p.Stats() })
+	trial.Await(t, "publishing", func() bool { return p.Stats().Published == 50 }, func() any { return p.Stats() })
 	f := follow(t, sourceOf(p))
 	f.holds(hashes...)
 	hashes = append(hashes, publish(t, p, 51, 60)...)
@@ -276,7 +268,7 @@ func TestPublishNeverBlocks(t *testing.T) {
 		p.Publish(b)
 	}
 	p.mu.Unlock()
-	eventually(t, "the books to balance", func() bool {
+	trial.Await(t, "the books to balance", func() bool {
 		s := p.Stats()
 		return s.Overflowed >= 90 && s.Published+s.Overflowed == 100
 	}, func() any { return p.Stats() })
@@ -294,7 +286,7 @@ func TestASlowSubscriberHarmsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := follow(t, sourceOf(p))
-	eventually(t, "both subscribers", func() bool { return p.Stats().Subscribers == 2 }, func() any { return p.Stats() })
+	trial.Await(t, "both subscribers", func() bool { return p.Stats().Subscribers == 2 }, func() any { return p.Stats() })
 	var last kv.Hash
 	for n := 1; p.Stats().Skipped == 0; n++ {
 		big := Event{Kind: kv.Stored, Hashes: intHashes(uint64(n)), Tokens: make([]uint32, 1<<16), BlockSize: 1 << 16}
@@ -304,7 +296,7 @@ func TestASlowSubscriberHarmsNobody(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	eventually(t, "the other subscriber", func() bool {
+	trial.Await(t, "the other subscriber", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		_, ok := f.held.tiers[kv.GPU][last]
@@ -337,7 +329,7 @@ func TestRingIsBounded(t *testing.T) {
 func TestReaderUnderstandsTheOldReplay(t *testing.T) {
 	p := publisher(t, PublisherConfig{})
 	hashes := publish(t, p, 1, 5)
-	eventually(t, "publishing", func() bool { return p.Stats().Published == 5 }, func() any { return p.Stats() })
+	trial.Await(t, "publishing", func() bool { return p.Stats().Published == 5 }, func() any { return p.Stats() })
 	l, err := zmtp.Listen("tcp://127.0.0.1:0", zmtp.Router)
 	if err != nil {
 		t.Fatal(err)

@@ -1,27 +1,11 @@
 package events
 
 import (
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
-	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
-
-// seed is random, printed, and set by KVASIR_SEED to repeat a run.
-func seed(t testing.TB) *rand.Rand {
-	s := uint64(time.Now().UnixNano())
-	if env := os.Getenv("KVASIR_SEED"); env != "" {
-		var err error
-		if s, err = strconv.ParseUint(env, 10, 64); err != nil {
-			t.Fatalf("KVASIR_SEED=%q: want a number", env)
-		}
-	}
-	t.Logf("KVASIR_SEED=%d", s)
-	return rand.New(rand.NewPCG(s, 0))
-}
 
 // story feeds a translator and keeps what its events add up to.
 type story struct {
@@ -333,7 +317,7 @@ func lastStored(b Batch) Event {
 // Many random steps of an engine, told in shuffled order within a batch as its
 // offload does, must leave exactly what the engine holds.
 func TestTranslatorAgainstNaiveEngine(t *testing.T) {
-	r := seed(t)
+	r := trial.Rand(t)
 	s := newStory(t, 2)
 	type copyOf struct {
 		block kv.Block

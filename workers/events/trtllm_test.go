@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // trtEngine stands in for TensorRT-LLM, which could not be run: it numbers
@@ -117,7 +118,7 @@ func TestTRTLLM(t *testing.T) {
 	f, r := e.follow(t)
 	soon := func(what string, ok func() bool) {
 		t.Helper()
-		eventually(t, what, ok, func() any { return r.Stats() })
+		trial.Await(t, what, ok, func() any { return r.Stats() })
 	}
 	soon("the prompt", func() bool { return f.holds(kv.GPU, chain...) })
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // resumable is how many blocks of a prompt an engine may find in its cache: all
@@ -70,7 +71,7 @@ func TestHybridEngineFindsWhatWasMarked(t *testing.T) {
 // Whatever groups of different windows store and remove in whatever order, the
 // marks are where each has a full window, or all from the start.
 func TestWindowsRandom(t *testing.T) {
-	rng := seed(t)
+	rng := trial.Rand(t)
 	for range 200 {
 		windowStory(t, rng)
 		if t.Failed() {

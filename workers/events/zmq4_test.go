@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/go-zeromq/zmq4"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // Another implementation of ZeroMQ reads what Publisher sends.
@@ -72,7 +74,7 @@ func TestPublisherServesAnotherZeroMQ(t *testing.T) {
 func TestReaderReplaysFromAnotherZeroMQ(t *testing.T) {
 	p := publisher(t, PublisherConfig{})
 	hashes := publish(t, p, 1, 4)
-	eventually(t, "publishing", func() bool { return p.Stats().Published == 4 }, func() any { return p.Stats() })
+	trial.Await(t, "publishing", func() bool { return p.Stats().Published == 4 }, func() any { return p.Stats() })
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	router := zmq4.NewRouter(ctx, zmq4.WithLogger(log.New(io.Discard, "", 0)))

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers/engine/embedded/llama"
 )
@@ -208,20 +209,10 @@ func (e *testEngine) metric(name string) float64 {
 	return 0
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 // settled waits until every offload has ended.
 func (e *testEngine) settled() {
 	e.t.Helper()
-	eventually(e.t, "offloads have ended", func() bool {
+	trial.Await(e.t, "offloads have ended", func() bool {
 		for _, l := range e.Manager().Stats().Links {
 			if l.Queued > 0 {
 				return false

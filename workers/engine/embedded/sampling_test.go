@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func randomLogits(rng *rand.Rand, n int) []float32 {
@@ -73,7 +75,7 @@ func allowed(p sampling, logits []float32) map[uint32]bool {
 }
 
 func TestDrawsOnlyWhatTopKTopPAndMinPAllow(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	var w scratch
 	for range 300 {
 		logits := randomLogits(rng, 1+rng.IntN(60))
@@ -122,7 +124,7 @@ func TestDrawsFollowTheProbabilities(t *testing.T) {
 }
 
 func TestSameSeedSameDraws(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	p := with(func(p *sampling) { p.seed, p.topP, p.presence = rng.Uint64(), .9, .5 })
 	a, b := newSampler(p, nil), newSampler(p, nil)
 	p.seed++
@@ -169,7 +171,7 @@ func TestPenaltiesAndBias(t *testing.T) {
 }
 
 func TestLogprobsAreANormalisedDistribution(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	for range 100 {
 		logits := randomLogits(rng, 2+rng.IntN(50))
 		top := rng.IntN(len(logits) + 1)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func chat(content string, more object) object {
@@ -271,7 +272,7 @@ func TestWhatElseVLLMServes(t *testing.T) {
 }
 
 func TestMetricsCountTokens(t *testing.T) {
-	e, prompt := start(t, nil), randomPrompt(seeded(t), 100)
+	e, prompt := start(t, nil), randomPrompt(trial.Rand(t), 100)
 	e.complete(prompt, 10, nil)
 	e.complete(prompt, 10, nil)
 	for name, want := range map[string]float64{
@@ -282,8 +283,8 @@ func TestMetricsCountTokens(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
-	eventually(t, "the finished requests are booked", func() bool { return e.metric("vllm:e2e_request_latency_seconds_count") == 2 })
-	eventually(t, "the queues are empty", func() bool {
+	trial.Await(t, "the finished requests are booked", func() bool { return e.metric("vllm:e2e_request_latency_seconds_count") == 2 })
+	trial.Await(t, "the queues are empty", func() bool {
 		return e.metric("vllm:num_requests_running")+e.metric("vllm:num_requests_waiting")+e.metric("kvasir:queued_prefill_tokens") == 0
 	})
 }
@@ -310,11 +311,11 @@ func TestAClientThatLeavesFreesItsPages(t *testing.T) {
 	}
 	leave()
 	resp.Body.Close()
-	eventually(t, "the pages are free again", func() bool {
+	trial.Await(t, "the pages are free again", func() bool {
 		s := e.Manager().Stats().Tiers[kv.GPU]
 		return s.Filling+s.Leased == 0
 	})
-	eventually(t, "the sequence is booked as aborted", func() bool {
+	trial.Await(t, "the sequence is booked as aborted", func() bool {
 		_, metrics := e.call("GET", "/metrics", nil)
 		return strings.Contains(string(metrics), `finished_reason="abort",model_name="tiny"} 1`)
 	})
@@ -328,7 +329,7 @@ func TestAFullQueueRefuses(t *testing.T) {
 	}
 	first := make(chan outcome, 1)
 	go func() { first <- e.complete(bytesOf("wait"), 3, nil) }()
-	eventually(t, "the first request waits", func() bool { return e.metric("vllm:num_requests_waiting") == 1 })
+	trial.Await(t, "the first request waits", func() bool { return e.metric("vllm:num_requests_waiting") == 1 })
 	resp, err := e.request(context.Background(), "POST", "/v1/completions", object{"prompt": "refuse", "max_tokens": 1})
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +379,7 @@ func TestCloseCutsOffWhatDoesNotFinishInTime(t *testing.T) {
 }
 
 func TestResetPrefixCache(t *testing.T) {
-	e, prompt := start(t, nil), randomPrompt(seeded(t), 100)
+	e, prompt := start(t, nil), randomPrompt(trial.Rand(t), 100)
 	e.complete(prompt, 1, nil)
 	if r := into[map[string]bool](e, "POST", "/reset_prefix_cache", nil); !r["success"] {
 		t.Fatal("an idle engine could not be reset")

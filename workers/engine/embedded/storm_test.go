@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers/events"
 )
@@ -87,17 +88,17 @@ func (e *testEngine) pages() map[kv.Hash]bool {
 func TestEventsTellWhatIsInThePages(t *testing.T) {
 	e := start(t, func(c *Config) { c.GPUBlocks = 24 })
 	early, _ := follow(t, e)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	for range 6 {
 		e.complete(randomPrompt(rng, 150), 20, nil)
 	}
-	eventually(t, "the events give the pages", func() bool { return early.equals(e.pages()) })
+	trial.Await(t, "the events give the pages", func() bool { return early.equals(e.pages()) })
 	late, _ := follow(t, e) // from the replay socket
-	eventually(t, "a late reader sees the same", func() bool { return late.equals(e.pages()) })
+	trial.Await(t, "a late reader sees the same", func() bool { return late.equals(e.pages()) })
 	e.call("POST", "/reset_prefix_cache", nil)
-	eventually(t, "a reset empties both", func() bool { return len(e.pages()) == 0 && early.equals(e.pages()) && late.equals(e.pages()) })
+	trial.Await(t, "a reset empties both", func() bool { return len(e.pages()) == 0 && early.equals(e.pages()) && late.equals(e.pages()) })
 	e.complete(randomPrompt(rng, 150), 20, nil)
-	eventually(t, "they agree after it", func() bool { return len(e.pages()) == 10 && early.equals(e.pages()) && late.equals(e.pages()) })
+	trial.Await(t, "they agree after it", func() bool { return len(e.pages()) == 10 && early.equals(e.pages()) && late.equals(e.pages()) })
 }
 
 // storm is one client: conversations that grow, share beginnings, use salts, are
@@ -146,7 +147,7 @@ func TestLawsHoldInAStorm(t *testing.T) {
 		c.Tiers = kvbm.Config{CPUBytes: 2 << 20, Disk: kvbm.DiskConfig{Paths: []string{t.TempDir()}, Bytes: 16 << 20}}
 	})
 	x, reader := follow(t, e)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	var openings [][]uint32
 	for range 4 {
 		openings = append(openings, randomPrompt(rng, 40+rng.IntN(80)))
@@ -175,11 +176,11 @@ func TestLawsHoldInAStorm(t *testing.T) {
 	clients.Wait()
 	close(stormy)
 	<-watched
-	eventually(t, "nothing holds a page", func() bool {
+	trial.Await(t, "nothing holds a page", func() bool {
 		s := e.Manager().Stats().Tiers[kv.GPU]
 		return s.Filling+s.Leased == 0
 	})
-	eventually(t, "the events give the pages (law 3)", func() bool { return x.equals(e.pages()) })
+	trial.Await(t, "the events give the pages (law 3)", func() bool { return x.equals(e.pages()) })
 	if lost := reader.Stats().Lost(); lost != 0 || x.twice != 0 {
 		t.Errorf("%d events were of no use, %d told a change that was none", lost, x.twice)
 	}

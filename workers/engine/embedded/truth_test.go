@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
+	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm"
 )
 
@@ -20,7 +21,7 @@ import (
 // evict pushes everything out of the pages by computing other prompts.
 func (e *testEngine) evict(hashes []kv.Hash) {
 	e.t.Helper()
-	rng := seeded(e.t.(*testing.T))
+	rng := trial.Rand(e.t.(*testing.T))
 	for range 40 {
 		e.settled() // so that each block had its chance to be offloaded
 		if in := e.Manager().Lookup(hashes[:1]); len(in) == 0 || !in[0].Tiers.Has(kv.GPU) {
@@ -32,7 +33,7 @@ func (e *testEngine) evict(hashes []kv.Hash) {
 }
 
 func TestGreedyIsTheSameComputedReusedAndRestored(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	prompt := randomPrompt(rng, 203)
 	reusable := 203 / blockSize * blockSize
 	const tokens = 24
@@ -98,7 +99,7 @@ func (e *testEngine) together(prompts [][]uint32, tokens int) []outcome {
 }
 
 func TestGreedyIsTheSameAloneInABatchAndPreempted(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	var prompts [][]uint32
 	for range 16 {
 		prompts = append(prompts, randomPrompt(rng, 20+rng.IntN(120)))
@@ -128,7 +129,7 @@ func TestGreedyIsTheSameAloneInABatchAndPreempted(t *testing.T) {
 }
 
 func TestSaltsShareNothing(t *testing.T) {
-	e, prompt := start(t, nil), randomPrompt(seeded(t), 100)
+	e, prompt := start(t, nil), randomPrompt(trial.Rand(t), 100)
 	e.complete(prompt, 1, object{"cache_salt": "a"})
 	for salt, want := range map[string]int{"": 0, "b": 0, "a": 96} {
 		if got := e.complete(prompt, 1, object{"cache_salt": salt}).cached; got != want {
@@ -138,7 +139,7 @@ func TestSaltsShareNothing(t *testing.T) {
 }
 
 func TestTheRoutersCutLimitsTheRestore(t *testing.T) {
-	prompt := randomPrompt(seeded(t), 100)
+	prompt := randomPrompt(trial.Rand(t), 100)
 	e := start(t, func(c *Config) { c.GPUBlocks, c.Tiers = 24, kvbm.Config{CPUBytes: 64 << 20} })
 	for cut, want := range map[string]int{"0": 0, "2": 32, "6": 96, "99": 96} {
 		e.complete(prompt, 1, nil)
@@ -153,7 +154,7 @@ func TestTheRoutersCutLimitsTheRestore(t *testing.T) {
 }
 
 func TestTheRoutersCallJoinsTheEngines(t *testing.T) {
-	prompt := randomPrompt(seeded(t), 100)
+	prompt := randomPrompt(trial.Rand(t), 100)
 	e := start(t, func(c *Config) { c.GPUBlocks, c.Tiers = 24, kvbm.Config{CPUBytes: 64 << 20} })
 	e.complete(prompt, 1, nil)
 	e.evict(hashesOf(prompt))
@@ -166,11 +167,11 @@ func TestTheRoutersCallJoinsTheEngines(t *testing.T) {
 	if got := e.complete(prompt, 1, nil, requestIDHeader, "r1", restoreHeader, "4").cached; got != 64 {
 		t.Errorf("%d cached tokens, want 64", got)
 	}
-	eventually(t, "the restored blocks are let go", func() bool { return e.Manager().Stats().Tiers[kv.GPU].Leased == 0 })
+	trial.Await(t, "the restored blocks are let go", func() bool { return e.Manager().Stats().Tiers[kv.GPU].Leased == 0 })
 }
 
 func TestALateRestoreIsComputedInstead(t *testing.T) {
-	prompt := randomPrompt(seeded(t), 100)
+	prompt := randomPrompt(trial.Rand(t), 100)
 	e := start(t, func(c *Config) {
 		c.GPUBlocks, c.Tiers, c.RestoreTimeout = 24, kvbm.Config{CPUBytes: 64 << 20}, 1
 	})
@@ -183,7 +184,7 @@ func TestALateRestoreIsComputedInstead(t *testing.T) {
 
 func TestARoutersCallThatComesLateHoldsNothingUp(t *testing.T) {
 	e := start(t, func(c *Config) { c.GPUBlocks = 24 })
-	other := randomPrompt(seeded(t), 12*blockSize+1)
+	other := randomPrompt(trial.Rand(t), 12*blockSize+1)
 	e.complete(other, 1, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -194,5 +195,5 @@ func TestARoutersCallThatComesLateHoldsNothingUp(t *testing.T) {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Errorf("the running sequence did not get the pages: %v", err)
 	}
-	eventually(t, "the hold is given up", func() bool { return e.Manager().Stats().Tiers[kv.GPU].Leased == 0 })
+	trial.Await(t, "the hold is given up", func() bool { return e.Manager().Stats().Tiers[kv.GPU].Leased == 0 })
 }

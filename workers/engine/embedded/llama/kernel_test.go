@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // anyFloat is a random float32 of any exponent in range: tiny and huge ones meet
@@ -18,7 +20,7 @@ func anyFloat(rng *rand.Rand, exponents int) float32 {
 }
 
 func TestEmulatedMultiplyAddRoundsOnce(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	exact := func(a, b, c float32) float32 {
 		wide := func(x float32) *big.Float { return new(big.Float).SetPrec(1000).SetFloat64(float64(x)) }
 		p := wide(a)
@@ -102,7 +104,7 @@ func all(t *testing.T, what string, f func() []float32) {
 
 func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 	skipWithoutVectors(t)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	fill := func(n, exponents int) []float32 {
 		v := make([]float32, n)
 		for i := range v {
@@ -179,7 +181,7 @@ func TestVectorKernelsGiveThePlainKernelsBits(t *testing.T) {
 // The whole model, with all formats of weights.
 func TestAllKernelsComputeTheSameModel(t *testing.T) {
 	skipWithoutVectors(t)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	tokens := make([]uint32, 12)
 	for i := range tokens {
 		tokens[i] = rng.Uint32N(100)
@@ -194,7 +196,7 @@ func TestAllKernelsComputeTheSameModel(t *testing.T) {
 }
 
 func TestPackedMatricesKeepTheirWeights(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	for kind, format := range formats {
 		const rows, cols = 70, 96
 		data, want := randomTensor(rng, kind, 1, rows, cols)

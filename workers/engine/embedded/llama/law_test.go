@@ -9,28 +9,14 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// seeded is the run's generator; its seed is printed and can be set again.
-func seeded(t testing.TB) *rand.Rand {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("KVASIR_SEED"); s != "" {
-		v, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("KVASIR_SEED: %v", err)
-		}
-		seed = v
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 1))
-}
 
 func tinyModel(t testing.TB) *Model {
 	t.Helper()
@@ -151,7 +137,7 @@ func randomRun(t *testing.T, rng *rand.Rand, m *Model, blockSize, threads, longe
 
 func TestBitsDoNotDependOnHowTokensAreComputed(t *testing.T) {
 	withProcs(t, 4)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	most := 200 // tokens of a sequence
 	if raceDetector || Kernels() == "portable" {
 		most = 40 // both make kernels tens of times slower
@@ -205,7 +191,7 @@ func TestBitsDoNotDependOnTheBlockSize(t *testing.T) {
 // A prompt longer than one product tile and many attention tiles, at once.
 func TestALongPromptAtOnceEqualsOneByOne(t *testing.T) {
 	withProcs(t, 3)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	m := tinyModel(t)
 	tokens := make([]uint32, 300)
 	for i := range tokens {
@@ -230,7 +216,7 @@ func TestARealModelKeepsTheLaw(t *testing.T) {
 		t.Skip("without vector kernels this takes minutes; TestBitsDoNotDependOnHowTokensAreComputed checks the law on small models")
 	}
 	m := demoModel(t)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	s := &runState{tokens: make([]uint32, 80)}
 	for i := range s.tokens {
 		s.tokens[i] = rng.Uint32N(uint32(m.config.Vocab))
@@ -306,7 +292,7 @@ func TestSteadyDecodingDoesNotAllocate(t *testing.T) {
 // between them.
 func TestTeamRunsEveryTaskOnce(t *testing.T) {
 	withProcs(t, 4)
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	team := newTeam(4)
 	defer team.stop()
 	counts := make([]int, 100)

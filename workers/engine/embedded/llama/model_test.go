@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 func edit(t *testing.T, dir, file string, change func(map[string]any)) {
@@ -63,7 +65,7 @@ func TestTheTinyModelDependsOnlyOnItsSeed(t *testing.T) {
 // A changed token far back must change what comes next, nearly always: that is
 // what makes a wrong KV block visible.
 func TestTheTinyModelIsSharp(t *testing.T) {
-	m, rng := tinyModel(t), seeded(t)
+	m, rng := tinyModel(t), trial.Rand(t)
 	changed, margins, seen := 0, 0, make(map[int]bool)
 	const trials = 12
 	for range trials {

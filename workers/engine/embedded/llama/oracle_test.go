@@ -8,6 +8,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // spec is a random model with some of the features.
@@ -311,7 +313,7 @@ func (o *oracle) attend(q []float64, keys, values [][]float64) []float64 {
 }
 
 func TestEveryFeatureAgreesWithTheOracle(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	for name, s := range maps.All(specs) {
 		t.Run(name, func(t *testing.T) {
 			m, o := s.build(t, rng)
