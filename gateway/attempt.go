@@ -31,6 +31,7 @@ func newTransport() *http.Transport {
 // another worker may be tried.
 func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 	defer b.release()
+	defer p.end()
 	ctx, span := x.g.c.Tracer.Start(x.ctx, "kvasir.upstream", trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
 	ctx, abandon := context.WithCancelCause(ctx)
@@ -39,6 +40,7 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 	if x.carry == nil {
 		x.dispatched = x.g.c.Now()
 	}
+	x.hurried = !x.deadline.IsZero() && !x.sent
 	settle := x.onboard(ctx, p)
 	defer settle()
 	// Before settle: an answer that is complete ends what is left of the restore.
@@ -49,7 +51,16 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 	if !x.q.stream {
 		silence.Stop()
 	}
-	resp, err := x.send(ctx, p)
+	path, body, err := x.upstream(ctx, p)
+	if err == nil && p.split != nil {
+		if body, err = p.split.begin(ctx, abandon, path, body); err != nil {
+			return x.splitFailed(p, err)
+		}
+	}
+	if err != nil {
+		return x.upstreamError(p, "did not answer", err)
+	}
+	resp, err := x.send(ctx, p, path, body)
 	if err != nil {
 		return x.upstreamError(p, "did not answer", silenced(ctx, err))
 	}
@@ -59,6 +70,8 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 	case x.refused:
 		err, _ := x.upstreamError(p, "refused", errors.New(resp.Status))
 		return err, true
+	case resp.StatusCode >= 400 && p.split != nil:
+		return x.splitFailed(p, p.split.blamed(p, fmt.Errorf("%s: %s", resp.Status, errorMessage(readSome(resp.Body)))))
 	case resp.StatusCode >= 500:
 		return x.engineFault(p, resp)
 	case resp.StatusCode >= 400:
@@ -94,12 +107,16 @@ func (x *exchange) upstream(ctx context.Context, p *placement) (path string, bod
 // named is taken to be vLLM; others refuse fields that they do not know.
 func namesTokens(engine string) bool { return engine == "" || engine == "vllm" || engine == "embedded" }
 
-// send dispatches the request to one worker.
-func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, error) {
-	path, body, err := x.upstream(ctx, p)
-	if err != nil {
-		return nil, err
+// send dispatches the part of the request that answers it.
+func (x *exchange) send(ctx context.Context, p *placement, path string, body []byte) (*http.Response, error) {
+	if p.split != nil {
+		p.split.sent = x.g.c.Now()
 	}
+	return x.post(ctx, p, path, body)
+}
+
+// post sends a body to one worker.
+func (x *exchange) post(ctx context.Context, p *placement, path string, body []byte) (*http.Response, error) {
 	info := p.worker.Known()
 	h := make(http.Header, 8)
 	h["Content-Type"], h["User-Agent"] = typeJSON, asKvasir
@@ -107,7 +124,7 @@ func (x *exchange) send(ctx context.Context, p *placement) (*http.Response, erro
 	if p.plan {
 		h.Set(headerRestoreBlocks, itoa(p.estimate.Cut))
 	}
-	if !x.deadline.IsZero() && !x.sent {
+	if x.hurried {
 		h.Set(headerDeadline, itoa(int(max(1, x.deadline.Sub(x.g.c.Now()).Milliseconds()))))
 	}
 	if accept := x.r.Header.Get("Accept"); accept != "" {
@@ -130,12 +147,24 @@ func (x *exchange) upstreamError(p *placement, what string, cause error) (err er
 		}
 		return x.ended(), false
 	}
+	if s := p.split; s != nil && !x.sent && s.err.Load() != nil {
+		return x.splitFailed(p, s.blamed(p, cause))
+	}
 	p.worker.ReportFailure(cause)
 	x.g.metrics.upstreamErrors.WithLabelValues(x.q.model, string(p.worker.ID())).Inc()
 	if errors.Is(cause, errSilent) {
 		return fail(CodeDeadlineExceeded, "", "%v", errSilent), x.sent
 	}
 	return fail(CodeUpstreamFailed, "", "worker %s %s", p.worker.ID(), what).because(cause), true
+}
+
+// splitFailed is the failure of an attempt in two legs that is not the second
+// worker's.
+func (x *exchange) splitFailed(p *placement, cause error) (err error, again bool) {
+	if x.ctx.Err() != nil {
+		return x.ended(), false
+	}
+	return fail(CodeUpstreamFailed, "", "workers %s and %s could not share the request", p.split.first.worker.ID(), p.worker.ID()).because(cause), true
 }
 
 // engineFault is a 5xx that another worker might repeat: a request that crashes
@@ -205,6 +234,7 @@ func errorMessage(body []byte) (message string) {
 // onboard has the worker's agent bring up what the decision restores, beside
 // the request's way through the engine. The returned function waits for it.
 func (x *exchange) onboard(ctx context.Context, p *placement) (settle func()) {
+	p = p.computes()
 	if !p.plan || restored(p.estimate.Blocks) == 0 || p.worker.Info().Agent == "" {
 		return func() {}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -54,26 +55,42 @@ func (q *inference) edited(named bool) ([]byte, error) {
 	if !named && !q.salted {
 		return q.body, nil
 	}
-	b := make([]byte, 0, len(q.body)+96)
-	b = append(b, '{')
+	var e edit
 	if named {
-		b = append(b, `"return_token_ids":true,`...)
+		e.add = append(e.add, `"return_token_ids":true,`...)
 	}
 	if q.salted {
-		b = fmt.Appendf(b, `"cache_salt":%q,`, q.salt) // hexadecimal digits
+		e.add = fmt.Appendf(e.add, `"cache_salt":%q,`, q.salt) // hexadecimal digits
+		if q.fields.has(fieldCacheSalt) || q.nulls.has(fieldCacheSalt) {
+			e.drop = []string{fieldNames[fieldCacheSalt]}
+		}
 	}
-	if !q.salted || !q.fields.has(fieldCacheSalt) && !q.nulls.has(fieldCacheSalt) {
-		members := bytes.TrimLeft(q.body, " \t\r\n")[1:]
-		return append(b, members...), nil
+	return e.of(q.body)
+}
+
+// edit is a change of a request's members: those named in drop go, and add is put
+// in front of the others, whose bytes and order stay: a prompt is in them.
+type edit struct {
+	add  []byte // members, each with a comma behind it
+	drop []string
+}
+
+func (e *edit) of(body []byte) ([]byte, error) {
+	b := make([]byte, 0, len(body)+len(e.add)+1)
+	b = append(append(b, '{'), e.add...)
+	if len(e.drop) == 0 {
+		return append(b, bytes.TrimLeft(body, " \t\r\n")[1:]...), nil
 	}
-	err := eachField(q.body, func(key, value []byte) error {
-		if string(key) == fieldNames[fieldCacheSalt] {
+	err := eachField(body, func(key, value []byte) error {
+		if slices.Contains(e.drop, string(key)) {
 			return nil
 		}
 		name, err := json.Marshal(string(key))
 		b = append(append(append(append(b, name...), ':'), value...), ',')
 		return err
 	})
-	b[len(b)-1] = '}'
-	return b, err
+	if b[len(b)-1] == ',' {
+		b = b[:len(b)-1]
+	}
+	return append(b, '}'), err
 }

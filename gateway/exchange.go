@@ -20,6 +20,7 @@ const (
 	headerRequestID     = "X-Request-Id"
 	headerRestoreBlocks = "X-Kvasir-Restore-Blocks"
 	headerWorker        = "X-Kvasir-Worker"
+	headerPrefillWorker = "X-Kvasir-Prefill-Worker"
 	headerCachedTokens  = "X-Kvasir-Cached-Tokens"
 	headerPredictedTTFT = "X-Kvasir-Predicted-Ttft-Ms"
 
@@ -77,6 +78,12 @@ type exchange struct {
 	refused       bool
 	retries, lost int
 	suspicion     float64
+	// splits counts the attempts in two legs that failed; whole says why there may
+	// be none, "" if there may.
+	splits int
+	whole  string
+	// hurried says that the attempt's workers are told of the deadline.
+	hurried bool
 
 	// A stream that may go on elsewhere when its worker dies: what the client has
 	// of it, where it does go on, and how often it did. named says that the
@@ -214,6 +221,12 @@ func (x *exchange) dispatch() (err error) {
 			return err
 		}
 		lost = x.g.c.Now()
+		if p.split != nil && p.split.fault != noFault {
+			if !x.splitAgain(p, err) {
+				return err
+			}
+			continue
+		}
 		if x.sent {
 			if done, stuck := x.carryOn(p, err); done || stuck != nil {
 				return stuck
@@ -264,6 +277,9 @@ func (x *exchange) setHeaders() {
 	h := x.w.Header()
 	c := x.entry.snapshot().winner()
 	h.Set(headerWorker, string(c.Worker))
+	if first := c.Prefill(); first != "" {
+		h.Set(headerPrefillWorker, string(first))
+	}
 	h.Set(headerCachedTokens, itoa(c.CachedTokens))
 	h.Set(headerPredictedTTFT, formatMS(c.TTFTMS))
 }

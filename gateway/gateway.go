@@ -29,6 +29,7 @@ type Gateway struct {
 	records   *records
 	metrics   *metrics
 	doubts    *doubts
+	mooncakes mooncakes
 
 	// placing guards the router's state: policy, calibration, ledger, loads and
 	// what seats keep.
@@ -61,6 +62,7 @@ func New(c Config) (*Gateway, error) {
 		predictions: newPredictions(),
 		ledger:      router.NewLedger(),
 		loads:       router.NewLoads(),
+		mooncakes:   mooncakes{client: client, known: map[kv.WorkerID]mooncakeEngine{}},
 	}
 	g.checker = &checker{g: g, there: there, verdicts: map[kv.WorkerID]verdict{}}
 	ms.trusted = g.checker.limit

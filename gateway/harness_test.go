@@ -48,7 +48,7 @@ const blockSize = 4
 // newSetting starts n engines w0, w1, ... of model m and a gateway. change may
 // alter the gateway's configuration.
 func newSetting(t testing.TB, n int, change func(*Config)) *setting {
-	s := &setting{t: t, index: prefixindex.New(prefixindex.Options{}), logs: &lockedBuffer{}}
+	s := newUnstarted(t)
 	var infos []workers.Info
 	for i := range n {
 		e := newStandIn(t, fmt.Sprintf("w%d", i))
@@ -57,6 +57,10 @@ func newSetting(t testing.TB, n int, change func(*Config)) *setting {
 	}
 	s.start(infos, change)
 	return s
+}
+
+func newUnstarted(t testing.TB) *setting {
+	return &setting{t: t, index: prefixindex.New(prefixindex.Options{}), logs: &lockedBuffer{}}
 }
 
 func (s *setting) start(infos []workers.Info, change func(*Config)) {
@@ -99,7 +103,17 @@ func (s *setting) start(infos []workers.Info, change func(*Config)) {
 		stop()
 		<-done
 	})
-	eventually(t, "all workers ready", func() bool { return len(s.g.serving("m", nil)) == len(infos) })
+	eventually(t, "all workers ready", func() bool { return s.ready() == len(infos) })
+}
+
+// ready is how many workers are, of any role.
+func (s *setting) ready() (n int) {
+	for _, w := range s.g.c.Fleet.Workers() {
+		if w.Ready() {
+			n++
+		}
+	}
+	return n
 }
 
 // byteModel is a model folder whose tokenizer has one token for each byte and

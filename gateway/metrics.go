@@ -34,6 +34,9 @@ type metrics struct {
 	onboardBlocks  *prometheus.CounterVec
 	onboardSeconds *prometheus.HistogramVec
 	onboardFailed  *prometheus.CounterVec
+	legs           *prometheus.CounterVec
+	legSeconds     *prometheus.HistogramVec
+	bypasses       *prometheus.CounterVec
 
 	decisions       *prometheus.CounterVec
 	decide          prometheus.Histogram
@@ -85,6 +88,9 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 		onboardBlocks:  counter("kvasir_gateway_onboard_blocks_total", "Blocks of restore plans, by the tier they came from; missed ones have tier none.", "model", "tier"),
 		onboardSeconds: histogram("kvasir_gateway_onboard_seconds", "Duration of restore plans that agents carried out.", latencyBuckets, "model"),
 		onboardFailed:  counter("kvasir_gateway_onboard_failures_total", "Restore plans that failed or were cut short; the engine recomputes.", "model", "worker"),
+		legs:           counter("kvasir_gateway_legs_total", "Parts of requests that a prefill and a decode worker shared, by outcome: ok, refused, failed, cancelled, or empty (nothing was passed on).", "model", "leg", "outcome"),
+		legSeconds:     histogram("kvasir_gateway_leg_seconds", "Duration of such parts: a prefill worker's answer; a decode worker's first token, the KV's way included.", latencyBuckets, "model", "leg"),
+		bypasses:       counter("kvasir_gateway_bypasses_total", "Requests that one worker served where a prefill and a decode worker are: cached, short, queue and cheaper are the router's reasons; impossible and failed the gateway's.", "model", "reason"),
 
 		decisions: counter("kvasir_router_decisions_total", "Decisions, by the worker chosen.", "model", "worker", "policy"),
 		predictionRatio: histogram("kvasir_router_ttft_observed_over_predicted",

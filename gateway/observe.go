@@ -16,10 +16,14 @@ func (g *Gateway) learn(x *exchange, r *Record) {
 	}
 	observed := *r.ObservedTTFTMS
 	g.metrics.prediction(r.Model, c.TTFTMS, observed)
-	if observed > lateTimes*c.TTFTMS+lateMS {
+	late := observed > lateTimes*c.TTFTMS+lateMS
+	prefill, ok := prefillMS(x.placed, r, observed)
+	if x.placed.split != nil { // the first leg told what it took, and who of the two is late is not known
+		late, ok = false, false
+	}
+	if late {
 		x.placed.worker.ReportLate()
 	}
-	prefill, ok := prefillMS(x.placed, r, observed)
 	g.placing.Lock()
 	defer g.placing.Unlock()
 	g.c.Calibration.ObserveTTFT(c.Worker, c.TTFTMS, observed)

@@ -26,6 +26,9 @@ type placement struct {
 	// joined behind it before its first token.
 	idle     bool
 	behindMS float64
+	// split is set when the worker takes the prompt's KV over from another.
+	split *split
+	seat  *seat
 	// company is how many requests the worker had, this one among them, when it was
 	// booked or released: of those, whichever are more.
 	company int
@@ -45,15 +48,22 @@ type booking struct {
 	assumed *time.Timer
 }
 
-// serving are the ready workers of a model that haven't been tried.
+// serving are the ready workers of a model that haven't been tried and could serve
+// a request.
 func (g *Gateway) serving(model string, tried map[kv.WorkerID]bool) []*workers.Worker {
 	var ready []*workers.Worker
 	for _, w := range g.c.Fleet.Workers() {
-		if info := w.Info(); info.Model == model && info.Role == kv.Aggregated && w.Ready() && !tried[info.ID] {
+		if info := w.Known(); info.Model == model && answers(info) && w.Ready() && !tried[info.ID] {
 			ready = append(ready, w)
 		}
 	}
 	return ready
+}
+
+// answers reports whether a worker can serve a request alone. A prefill worker is
+// not meant to, and does where nobody else is left, if it is one that can.
+func answers(info *workers.Info) bool {
+	return info.Role != kv.Prefill || info.Engine == "" || info.Engine == "vllm"
 }
 
 func (g *Gateway) noWorker(model string) error {
@@ -81,17 +91,23 @@ func (x *exchange) place() (*placement, *booking, error) {
 	var p *placement
 	var b *booking
 	x.decide(ready, g.c.Policy, func(d *router.Decision, req *router.Request, cs []router.Candidate, now time.Time) {
-		p = &placement{worker: ready[d.Chosen].worker, estimate: d.Estimates[d.Chosen], plan: x.prompt.tokens != nil && !x.prompt.batch}
-		p.idle = p.estimate.QueueMS == 0
-		p.pulls = pulls(req, d, cs, ready)
-		b = g.bookLocked(x.id, p, ready[d.Chosen], &cs[d.Chosen], now)
-		ready[d.Chosen].sentLocked(x.prompt.hashes, now)
+		p, b = x.takeLocked(d, req, cs, ready, now)
 	})
 	x.endPass()
 	if err := x.tooLate(p); err != nil {
+		p.end()
 		b.release()
 		return nil, nil, err
 	}
+	if p.split != nil {
+		if p.split.by, err = x.handover(p.split.first.worker); err != nil {
+			p.end()
+			b.release()
+			x.whole = err.Error()
+			return x.place()
+		}
+	}
+	x.bypassed(p)
 	span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
 	g.metrics.decisions.WithLabelValues(x.q.model, string(p.estimate.Worker), g.c.Policy.Name()).Inc()
 	if !x.q.stream {
@@ -100,20 +116,84 @@ func (x *exchange) place() (*placement, *booking, error) {
 	return p, b, nil
 }
 
+// takeLocked books what was decided: at the worker that answers and, where the
+// first leg is another's, there too.
+func (x *exchange) takeLocked(d *router.Decision, req *router.Request, cs []router.Candidate, ready []*seat, now time.Time) (*placement, *booking) {
+	g, at := x.g, d.Answers()
+	known := x.prompt.tokens != nil && !x.prompt.batch
+	p := &placement{worker: ready[at].worker, seat: ready[at], estimate: d.Estimates[d.Chosen], plan: known}
+	p.idle = p.estimate.QueueMS == 0
+	load, leg := p.estimate, d.PrefillLeg()
+	if leg != nil {
+		shared := *p.estimate.Split // the router's own is reused
+		p.estimate.Split, p.plan = &shared, false
+		load = p.estimate.DecodeLeg()
+		from := ready[shared.Leg()]
+		first := &placement{worker: from.worker, seat: from, estimate: *leg, plan: known, idle: leg.QueueMS == 0, pulls: pulls(req, shared.Leg(), leg, cs, ready)}
+		p.split = &split{x: x, first: first, booked: g.bookLocked(x.id+"/prefill", first, leg, &cs[shared.Leg()], now)}
+		from.sentLocked(x.prompt.hashes, now)
+	} else {
+		p.pulls = pulls(req, at, &p.estimate, cs, ready)
+	}
+	b := g.bookLocked(x.id, p, &load, &cs[at], now)
+	ready[at].sentLocked(x.prompt.hashes, now)
+	return p, b
+}
+
+// computes is the placement of the worker that computes the prompt.
+func (p *placement) computes() *placement {
+	if p.split != nil {
+		return p.split.first
+	}
+	return p
+}
+
+// end ends what there is besides the worker's own part.
+func (p *placement) end() {
+	if p.split != nil {
+		p.split.end()
+	}
+}
+
 // candidates are the workers to choose from: ready, untried, and with a context
-// that holds the prompt.
+// that holds the prompt. Prefill workers are among them where they can pass the
+// prompt's KV on, and alone where nobody else is left.
 func (x *exchange) candidates() ([]*seat, error) {
 	seats := x.g.seats()
 	longest, anyone, fit := 0, false, make([]*seat, 0, len(seats))
+	var firsts []*seat
+	var takes string // how the decode workers have KV handed over
 	for _, s := range seats {
-		if info := s.worker.Known(); info.Model != x.q.model || info.Role != kv.Aggregated || !s.worker.Ready() || x.tried[s.id] {
+		info := s.worker.Known()
+		if info.Model != x.q.model || !s.worker.Ready() || x.tried[s.id] {
 			continue
 		}
-		anyone = true
+		anyone = anyone || answers(info)
 		n := s.longest(x.ctx, x.g.contexts)
 		longest = max(longest, n)
-		if n == 0 || len(x.prompt.tokens) <= n {
+		switch {
+		case n > 0 && len(x.prompt.tokens) > n:
+		case info.Role == kv.Prefill:
+			firsts = append(firsts, s)
+		default:
 			fit = append(fit, s)
+			if info.Role == kv.Decode {
+				takes = handoverKind(info)
+			}
+		}
+	}
+	if len(firsts) > 0 && takes != "" && x.unsplittable() == "" {
+		for _, s := range firsts {
+			if handoverKind(s.worker.Known()) == takes {
+				fit = append(fit, s)
+			}
+		}
+	}
+	if len(fit) == 0 {
+		for _, s := range firsts {
+			if answers(s.worker.Known()) {
+				fit = append(fit, s)
+			}
 		}
 	}
 	if len(fit) > 0 {
@@ -180,9 +260,13 @@ func (g *Gateway) choose(ws *workspace, req *router.Request, hashes []kv.Hash, r
 	g.forgetLeftLocked()
 	req.Now = g.c.Now()
 	peering := 0
+	alone := !slices.ContainsFunc(ready, func(s *seat) bool { return s.worker.Known().Role != kv.Prefill })
 	for i, s := range ready {
 		c, info := &ws.candidates[i], s.worker.Known()
 		c.Worker, c.Role, c.Spans, c.Predicted = s.id, info.Role, nil, 0
+		if alone { // they do it all
+			c.Role = kv.Aggregated
+		}
 		s.fillLocked(c, g.loads, req.Now)
 		if info.BlockSize == req.BlockSize { // else its blocks are others than those hashed
 			c.Spans = ws.matches.Spans(s.id)
@@ -220,14 +304,16 @@ func (g *Gateway) forgetLeftLocked() {
 	})
 }
 
-func (g *Gateway) bookLocked(id string, p *placement, s *seat, chosen *router.Candidate, now time.Time) *booking {
+// bookLocked enters a load at p's worker; chosen is that worker as the router saw
+// it.
+func (g *Gateway) bookLocked(id string, p *placement, load *router.Estimate, chosen *router.Candidate, now time.Time) *booking {
 	w := p.worker.ID()
-	g.ledger.Add(id, w, p.estimate, now)
+	g.ledger.Add(id, w, *load, now)
 	g.ledger.Account(w).Plan(&p.estimate, &chosen.Rates, now)
 	g.loads.Note(w, g.ledger, now)
-	s.noteLocked(now)
-	p.accompaniedLocked(s, now)
-	return &booking{g: g, id: id, worker: w, seat: s, placed: p}
+	p.seat.noteLocked(now)
+	p.accompaniedLocked(now)
+	return &booking{g: g, id: id, worker: w, seat: p.seat, placed: p}
 }
 
 // assumeFirstToken moves the request from waiting to running when its first
@@ -247,8 +333,8 @@ func (b *booking) firstToken() {
 	b.seat.noteLocked(now)
 }
 
-func (p *placement) accompaniedLocked(s *seat, now time.Time) {
-	load := s.account.Load(now)
+func (p *placement) accompaniedLocked(now time.Time) {
+	load := p.seat.account.Load(now)
 	p.company = max(p.company, load.Running+load.Waiting)
 }
 
@@ -263,7 +349,7 @@ func (b *booking) release() {
 		defer b.g.placing.Unlock()
 		now := b.g.c.Now()
 		b.g.loads.Note(b.worker, b.g.ledger, now)
-		b.placed.accompaniedLocked(b.seat, now)
+		b.placed.accompaniedLocked(now)
 		b.g.ledger.Done(b.id, now)
 		b.seat.noteLocked(now)
 	})

@@ -13,18 +13,17 @@ import (
 // and third are for when the first fails.
 const holdersNamed = 3
 
-// pulls names, for the blocks that the decision has the chosen worker pull, who
+// pulls names, for the blocks that an estimate has the worker at chosen pull, who
 // has them. The search begins behind the chosen worker, so that not all workers
 // pull what all have from the same one.
-func pulls(req *router.Request, d *router.Decision, cs []router.Candidate, ready []*seat) (sources []workers.PeerSource) {
-	e := &d.Estimates[d.Chosen]
+func pulls(req *router.Request, chosen int, e *router.Estimate, cs []router.Candidate, ready []*seat) (sources []workers.PeerSource) {
 	if e.Blocks[kv.Peer] == 0 {
 		return nil
 	}
-	for first, count := range cs[d.Chosen].Pulled(req, e.Cut) {
+	for first, count := range cs[chosen].Pulled(req, e.Cut) {
 		var holders []workers.PeerSource
 		for i := 1; i < len(cs); i++ {
-			at := (d.Chosen + i) % len(cs)
+			at := (chosen + i) % len(cs)
 			if address := ready[at].worker.Known().Peer; address != "" {
 				holders = append(holders, inCPU(address, cs[at].Spans, first, first+count)...)
 			}

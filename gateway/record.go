@@ -48,6 +48,11 @@ type Record struct {
 	LeftOut int `json:"candidates_left_out,omitempty"`
 	// Failed are the workers that were tried before the chosen one.
 	Failed []FailedAttempt `json:"failed_attempts,omitempty"`
+	// Legs are the parts of two workers that shared the request, of all attempts.
+	Legs []Leg `json:"legs,omitempty"`
+	// Bypass says why one worker served it where two could have: cached, short,
+	// queue or cheaper, or what made it impossible.
+	Bypass string `json:"bypass,omitempty"`
 	// Migrations is how often the stream went on at another worker.
 	Migrations int `json:"migrations,omitempty"`
 	// Onboard is what the chosen worker's agent made of the restore plan.
@@ -169,9 +174,11 @@ func (r *Record) decided(req *router.Request, cs []router.Candidate, d *router.D
 			keep = append(keep, s.Leg())
 		}
 	}
+	r.Prefill, r.RunnerUp, r.RunnerUpPrefill, r.Cut = "", "", "", nil // of a decision before this one
 	if leg := d.PrefillLeg(); leg != nil {
 		r.Prefill = leg.Worker
 	}
+	r.Bypass = bypass(req, d)
 	if next >= 0 {
 		r.RunnerUp = d.Estimates[next].Worker
 		if s := d.Estimates[next].Split; s != nil {

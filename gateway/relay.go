@@ -41,7 +41,7 @@ func (x *exchange) relayStream(ctx context.Context, p *placement, b *booking, re
 		// A blank line may begin up to two bytes before what is new.
 		known := max(0, n-2)
 		n += m
-		if end := eventsEnd(buf[:n], known); end > 0 {
+		if end := eventsEnd(buf[:n], known); end > 0 && !x.tooSoon(p, buf[:end]) {
 			silence.Stop() // a client that is slow to take them is not the worker's silence
 			if err, again := x.passEvents(p, b, resp, buf[:end]); err != nil {
 				return err, again
@@ -58,7 +58,7 @@ func (x *exchange) relayStream(ctx context.Context, p *placement, b *booking, re
 // passEvents sends whole events to the client, up to one that shows that the
 // worker has failed.
 func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, events []byte) (err error, again bool) {
-	events, failed := x.take(events)
+	events, failed := x.take(p, events)
 	x.answer.events(events)
 	if x.answer.first && x.firstToken.IsZero() {
 		x.firstToken = x.g.c.Now()
@@ -66,6 +66,13 @@ func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, eve
 	if x.answer.first && x.begun != b {
 		x.begun = b
 		b.firstToken()
+		if p.split != nil {
+			p.split.arrived(p)
+		}
+	}
+	if s := p.split; failed != nil && s != nil && !x.sent && !s.across.Load() {
+		x.heard = heard{} // the client has heard nothing
+		return x.splitFailed(p, s.blamed(p, failed))
 	}
 	if len(events) > 0 {
 		if !x.sent {
@@ -83,14 +90,33 @@ func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, eve
 	return nil, false
 }
 
+// tooSoon reports whether events are to wait for those after them: what a decode
+// worker says before its first token is said before the KV is there, and may be
+// followed by an error that another attempt need not end in.
+func (x *exchange) tooSoon(p *placement, events []byte) bool {
+	if p.split == nil || x.sent || p.split.across.Load() {
+		return false
+	}
+	for payload := range payloads(events) {
+		if string(payload) == "[DONE]" || bytes.HasPrefix(payload, []byte(`{"error"`)) || hasContent(payload) || valueFollows(payload, `"finish_reason":`, '"') {
+			return false
+		}
+	}
+	return true
+}
+
 // take turns a worker's events into the client's, and books what they say. A
 // stream that could go on elsewhere stops at an event that is an error or none.
-func (x *exchange) take(events []byte) (own []byte, failed error) {
+func (x *exchange) take(p *placement, events []byte) (own []byte, failed error) {
+	fresh := p.split != nil && !x.sent && !p.split.across.Load()
+	if p.split != nil && bytes.Contains(events, keyDetails) {
+		events = p.split.truthful(nil, events)
+	}
 	if x.carry != nil {
 		x.edited, failed = x.continued(x.edited[:0], events)
 		return x.edited, failed
 	}
-	if !x.carriable {
+	if !x.carriable && !fresh {
 		return events, nil
 	}
 	events, failed = x.listen(events)
@@ -129,7 +155,7 @@ func (x *exchange) listen(events []byte) (good []byte, failed error) {
 // streamEnd judges how an upstream's stream ended; rest is an event without its
 // blank line.
 func (x *exchange) streamEnd(p *placement, b *booking, resp *http.Response, rest []byte, readErr error) (err error, again bool) {
-	if readErr == io.EOF && len(rest) > 0 {
+	if readErr == io.EOF && len(rest) > 0 && !x.tooSoon(p, rest) {
 		if err, again := x.passEvents(p, b, resp, rest); err != nil {
 			return err, again
 		}
@@ -170,6 +196,10 @@ func (x *exchange) relayWhole(p *placement, resp *http.Response) (err error, aga
 		return fail(CodeUpstreamFailed, "", "worker %s answered more than the %d bytes that this gateway takes", p.worker.ID(), limit), false
 	}
 	p.worker.ReportSuccess()
+	if p.split != nil {
+		p.split.arrived(p)
+		body = p.split.truthful(nil, body)
+	}
 	x.answer.unary(body)
 	x.beginAnswer(resp)
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))

@@ -193,7 +193,7 @@ func (r *room) guess() (tokens float64) {
 // serves reports whether requests for a model may be sent to the worker.
 func (s *seat) serves(model string) bool {
 	info := s.worker.Known()
-	return info.Model == model && info.Role == kv.Aggregated && s.worker.Ready()
+	return info.Model == model && info.Role != kv.Prefill && s.worker.Ready()
 }
 
 // space reports whether more workers than there are passes have time for another

@@ -34,6 +34,7 @@ type seat struct {
 	report  router.Report
 	queued  bool // it had bytes queued on a link
 	sent    *prefixindex.Predicted
+	handoff handoff
 }
 
 // seats are the fleet's.
@@ -88,6 +89,9 @@ func (s *seat) fillLocked(c *router.Candidate, loads *router.Loads, now time.Tim
 	c.Rates = *s.speeds.Rates()
 	if s.queued {
 		drain(&c.Rates, milliseconds(now.Sub(s.report.At)))
+	}
+	if s.worker.Known().Role == kv.Decode {
+		s.wayInLocked(&c.Rates, now)
 	}
 	s.account.Queue(&c.Rates, now)
 	c.Load = loads.Merge(s.id, s.account.Load(now), &s.report, &c.Rates, now)

@@ -74,6 +74,7 @@ func (d *Decision) UnmarshalJSON(b []byte) error {
 			if e.Split.leg < 0 {
 				return fmt.Errorf("router: decision %q splits with %q, which is not among its candidates", w.RequestID, prefill)
 			}
+			e.Split.second = slices.IndexFunc(d.Estimates, func(second Estimate) bool { return second.Worker == e.Worker && second.Split == nil })
 		}
 		if e.Worker == w.Chosen && prefill == w.Prefill && d.Chosen < 0 {
 			d.Chosen = i

@@ -28,16 +28,16 @@ type Split struct {
 	// TransferBlocks of the prompt are not in the decode worker's gpu yet.
 	TransferBlocks int `json:"transfer_blocks"`
 
-	leg int // the prefill worker's place among the estimates
+	leg, second int // the two workers' places among the candidates
 }
 
 // Leg is the place of the prefill worker's estimate in the decision.
 func (s *Split) Leg() int { return s.leg }
 
-// split prices the request on the decode worker c, after a first leg at leg.
-// e is c's estimate when it serves the request alone.
-func split(into *Estimate, s *Split, q *query, c *Candidate, first *Estimate, leg int) {
-	*s = Split{Prefill: first.Worker, leg: leg, TransferBlocks: q.blocks - min(q.blocks, onGPU(c.Spans))}
+// split prices the request on the decode worker at second, c, after a first leg at
+// leg.
+func split(into *Estimate, s *Split, q *query, c *Candidate, second int, first *Estimate, leg int) {
+	*s = Split{Prefill: first.Worker, leg: leg, second: second, TransferBlocks: q.blocks - min(q.blocks, onGPU(c.Spans))}
 	*into = *first
 	into.Worker, into.Role, into.Split = c.Worker, c.Role, s
 	into.TransferMS = c.transferMS(q)
@@ -156,7 +156,7 @@ func (p *policy) decideSplit(d *Decision, r *Request, cs []Candidate) {
 			d.splits = d.splits[:len(d.splits)+1]
 			d.Estimates = d.Estimates[:len(d.Estimates)+1]
 			at := leg(c.Load.QueuedPrefillMS - c.transferMS(q))
-			split(&d.Estimates[len(d.Estimates)-1], &d.splits[len(d.splits)-1], q, c, &d.Estimates[at], at)
+			split(&d.Estimates[len(d.Estimates)-1], &d.splits[len(d.splits)-1], q, c, i, &d.Estimates[at], at)
 		}
 	}
 	if p.name == predicted {
@@ -232,6 +232,25 @@ func (d *Decision) PrefillLeg() *Estimate {
 		return nil
 	}
 	return &d.Estimates[d.Estimates[d.Chosen].Split.leg]
+}
+
+// Answers is the place among the candidates of the worker chosen to answer.
+func (d *Decision) Answers() int {
+	if d.Chosen >= 0 && d.Estimates[d.Chosen].Split != nil {
+		return d.Estimates[d.Chosen].Split.second
+	}
+	return d.Chosen
+}
+
+// BestSplit is the estimate of the best way to share the request, nil if there is
+// none.
+func (d *Decision) BestSplit() (best *Estimate) {
+	for i := range d.Estimates {
+		if e := &d.Estimates[i]; e.Split != nil && (best == nil || e.ScoreMS < best.ScoreMS) {
+			best = e
+		}
+	}
+	return best
 }
 
 // DecodeLeg is the second leg as a load of its own, for the ledger.

@@ -80,12 +80,18 @@ func (w *Worker) unhealthyLocked(by string, err error) {
 func (w *Worker) ReportFailure(err error) {
 	w.counters.failures.Add(1)
 	if w.failed(err) {
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		w.CheckNow()
 	}
 	w.fleet.judge(w)
+}
+
+// CheckNow has the worker's health asked for at once: something hints at its
+// death that is no proof.
+func (w *Worker) CheckNow() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
 }
 
 // failed books a failure and reports whether it takes the worker out of service.

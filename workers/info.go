@@ -3,9 +3,12 @@ package workers
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
 )
@@ -21,7 +24,13 @@ type Info struct {
 	Role      kv.Role     `json:"role,omitempty"`
 	BlockSize int         `json:"block_size,omitempty"`
 	Events    EventSource `json:"events,omitzero"`
-	Agent     string      `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
+	// Connector is what moves KV from a prefill worker that is vLLM: nixl (also
+	// where nothing is said) or mooncake.
+	Connector string `json:"connector,omitempty"`
+	// Bootstrap is where decode workers meet a prefill worker that is SGLang or
+	// moves KV by Mooncake, host:port. Absent: port 8998 of the URL's host.
+	Bootstrap string `json:"bootstrap,omitempty"`
+	Agent     string `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
 	Tokenizer string      `json:"tokenizer,omitempty"`
 	// Peer is where agents pull the worker's blocks, host:port. Only its agent
 	// says so.
@@ -34,6 +43,23 @@ type Info struct {
 	// APIKey is the engine's. It is the file's alone: it goes into no registry,
 	// answer or log.
 	APIKey string `json:"-"`
+}
+
+// Connectors are what may move KV between workers that are vLLM.
+var Connectors = []string{"nixl", "mooncake"}
+
+// defaultBootstrap is the port of SGLang's and Mooncake's bootstrap servers.
+const defaultBootstrap = "8998"
+
+// BootstrapAddr is where decode workers meet this prefill worker.
+func (i Info) BootstrapAddr() (host, port string) {
+	if host, port, err := net.SplitHostPort(i.Bootstrap); err == nil {
+		return host, port
+	}
+	if u, err := url.Parse(i.URL); err == nil {
+		host = u.Hostname()
+	}
+	return host, defaultBootstrap
 }
 
 // EventSource is where an engine publishes KV events.
@@ -79,6 +105,12 @@ func (i Info) Validate() error {
 	}
 	if i.Ranks < 0 || i.Rank < 0 || i.Rank >= max(i.Ranks, 1) {
 		return fmt.Errorf("worker %s: rank %d of %d: want one from 0 on, below the number of ranks", i.ID, i.Rank, i.Ranks)
+	}
+	if i.Connector != "" && !slices.Contains(Connectors, i.Connector) {
+		return fmt.Errorf("worker %s: connector %q: want one of %s", i.ID, i.Connector, strings.Join(Connectors, ", "))
+	}
+	if _, _, err := net.SplitHostPort(i.Bootstrap); err != nil && i.Bootstrap != "" {
+		return fmt.Errorf("worker %s: bootstrap %q: want host:port", i.ID, i.Bootstrap)
 	}
 	if i.BlockSize < 0 {
 		return fmt.Errorf("worker %s: block_size %d: want a positive number of tokens, or none to ask the engine", i.ID, i.BlockSize)

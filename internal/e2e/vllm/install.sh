@@ -39,6 +39,12 @@ if [ ! -f "$venv/installed" ]; then
 	touch "$venv/installed"
 fi
 
+if [ ! -f "$venv/installed-nixl" ]; then # moves KV between engines, on CPUs too: 59 MB
+	echo "vllm: adding NIXL to $venv" >&2
+	VIRTUAL_ENV=$venv "$venv/bin/uv" pip install -q --link-mode copy --no-cache --no-deps nixl==1.5.1 nixl-cu13==1.5.1 >&2
+	touch "$venv/installed-nixl"
+fi
+
 # The folders' names carry the number of the recipe: a new one makes new folders.
 smollm2=$cache/smollm2-135m-hf-1
 if [ ! -f "$smollm2/model.safetensors" ]; then
