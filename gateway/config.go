@@ -93,7 +93,7 @@ type Limits struct {
 	// balancers to notice that it is not ready (0).
 	DrainDelay time.Duration
 	// QueueAhead is how long a request may be predicted to wait at the best worker
-	// before it waits in the gateway instead (1 s; negative: it never does).
+	// before it waits in the gateway instead (100 ms; negative: it never does).
 	QueueAhead time.Duration
 	// Queue is how many requests of a model may wait in the gateway (1024), and
 	// QueueBytes how large their bodies may be in all (256 MiB).
@@ -118,7 +118,7 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Retries, 2)
 	setDefault(&l.Migrations, 16)
 	setDefault(&l.Answer, 64<<20)
-	setDefault(&l.QueueAhead, time.Second)
+	setDefault(&l.QueueAhead, 100*time.Millisecond)
 	setDefault(&l.Queue, 1024)
 	setDefault(&l.QueueBytes, 256<<20)
 	setDefault(&l.ClientStall, 30*time.Second)

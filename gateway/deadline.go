@@ -100,8 +100,10 @@ func (x *exchange) queue() error {
 	}
 	x.pass = r
 	waited := x.g.c.Now().Sub(came)
-	x.latest = w.Latest
 	x.g.metrics.queued.WithLabelValues(x.q.model, x.priority.String()).Observe(waited.Seconds())
+	if waited > 0 {
+		x.latest = time.Time{} // it was promised a place
+	}
 	if waited >= time.Millisecond {
 		x.entry.update(func(rec *Record) { rec.QueuedMS = milliseconds(waited) })
 	}
@@ -123,9 +125,9 @@ func (x *exchange) hopeless() error {
 	if r.crowd.Load() == 0 {
 		return nil
 	}
-	t := queue.Ticket{Priority: x.priority, Weight: 1, Latest: x.began.Add(most)}
+	t := queue.Ticket{Priority: x.priority, Weight: 1}
 	t.Tenant, t.Weight = x.party()
-	return r.hopeless(&t, x.g.c.Now())
+	return r.hopeless(&t, x.began.Add(most), x.g.c.Now())
 }
 
 // party is who shares with others, and its share.
@@ -142,31 +144,40 @@ func (x *exchange) waiter(r *room) *waiter {
 		answer = assumedAnswer
 	}
 	w := &waiter{in: make(chan error, 1)}
-	w.Ticket = queue.Ticket{Priority: x.priority, Cost: float64(x.prompt.total + answer), Bytes: int64(len(x.q.body)), Latest: x.mustBeginBy(r), Owner: w}
+	wanted, latest := x.mustBegin(r)
+	// It may wait at its worker too.
+	ahead := min(max(0, x.g.c.Limits.QueueAhead), wanted.Sub(x.began)/2)
+	x.latest, w.wanted = wanted, wanted.Add(-ahead)
+	w.Ticket = queue.Ticket{Priority: x.priority, Cost: float64(x.prompt.total + answer), Bytes: int64(len(x.q.body)), Latest: latest.Add(-ahead), Owner: w}
 	w.Tenant, w.Weight = x.party()
 	return w
 }
 
-// mustBeginBy is when a worker must turn to the request at the latest. Whatever
-// was asked for, it waits no longer than limits.first_byte.
-func (x *exchange) mustBeginBy(r *room) time.Time {
-	latest := x.began.Add(x.g.c.Limits.FirstByte)
-	if x.patience == 0 && x.g.c.Limits.TTFT == 0 {
-		return latest
+// mustBegin is when a worker should turn to the request, and until when that is of
+// any use: a client's deadline is both, but who waits for no more than an
+// objective is rather served a little late than refused after a wait. Whatever was
+// asked for, nobody waits longer than limits.first_byte.
+func (x *exchange) mustBegin(r *room) (wanted, latest time.Time) {
+	latest = x.began.Add(x.g.c.Limits.FirstByte)
+	slo := x.g.c.Limits.TTFT
+	if x.patience == 0 && slo == 0 {
+		return latest, latest
 	}
 	own := time.Duration(0)
 	if r.crowd.Load() > 0 {
 		own = x.ownTime()
 	}
-	if slo := x.g.c.Limits.TTFT; slo > 0 {
-		// A prompt that alone takes longer than the objective would be refused for
-		// ever: half of the objective is for waiting, whatever the prompt.
-		latest = earlier(latest, x.began.Add(slo-min(own, slo/2)))
-	}
 	if x.patience > 0 {
 		latest = earlier(latest, x.began.Add(x.patience-own))
 	}
-	return latest
+	wanted = latest
+	if slo > 0 {
+		// A prompt that alone takes longer than the objective would be refused for
+		// ever: half of the objective is for waiting, whatever the prompt.
+		wanted = earlier(wanted, x.began.Add(slo-min(own, slo/2)))
+		latest = earlier(latest, x.began.Add(slo+slo/4))
+	}
+	return wanted, latest
 }
 
 func earlier(a, b time.Time) time.Time {

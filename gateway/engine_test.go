@@ -25,6 +25,7 @@ type standIn struct {
 	// act, if set, may answer an inference request itself.
 	act atomic.Pointer[func(w http.ResponseWriter, r *http.Request, body []byte) (answered bool)]
 
+	forgets  bool // keeps no requests
 	active   atomic.Int64
 	mu       sync.Mutex
 	requests []received
@@ -37,7 +38,9 @@ type received struct {
 	body   []byte
 }
 
-func newStandIn(t testing.TB, name string) *standIn {
+func newStandIn(t testing.TB, name string) *standIn { return newStandInOn(nil, t, name) }
+
+func newStandInOn(net *pipes, t testing.TB, name string) *standIn {
 	e := &standIn{name: name, maxContext: 4096}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
@@ -54,7 +57,7 @@ func newStandIn(t testing.TB, name string) *standIn {
 	})
 	mux.HandleFunc("POST /v1/chat/completions", e.infer)
 	mux.HandleFunc("POST /v1/completions", e.infer)
-	e.Server = httptest.NewServer(mux)
+	e.Server = net.serve(mux)
 	t.Cleanup(e.Close)
 	return e
 }
@@ -76,9 +79,11 @@ func (e *standIn) infer(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	e.mu.Lock()
-	e.requests = append(e.requests, received{r.URL.Path, r.Header.Clone(), body})
-	e.mu.Unlock()
+	if !e.forgets {
+		e.mu.Lock()
+		e.requests = append(e.requests, received{r.URL.Path, r.Header.Clone(), body})
+		e.mu.Unlock()
+	}
 	if act := e.act.Load(); act != nil && (*act)(w, r, body) {
 		return
 	}

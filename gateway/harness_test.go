@@ -37,6 +37,7 @@ type setting struct {
 	server  *httptest.Server
 	client  *http.Client
 	logs    *lockedBuffer
+	net     *pipes // nil: the loopback
 
 	mu      sync.Mutex
 	records []Record
@@ -48,10 +49,15 @@ const blockSize = 4
 // newSetting starts n engines w0, w1, ... of model m and a gateway. change may
 // alter the gateway's configuration.
 func newSetting(t testing.TB, n int, change func(*Config)) *setting {
+	return newSettingOn(nil, t, n, change)
+}
+
+func newSettingOn(net *pipes, t testing.TB, n int, change func(*Config)) *setting {
 	s := newUnstarted(t)
+	s.net = net
 	var infos []workers.Info
 	for i := range n {
-		e := newStandIn(t, fmt.Sprintf("w%d", i))
+		e := newStandInOn(net, t, fmt.Sprintf("w%d", i))
 		s.engines = append(s.engines, e)
 		infos = append(infos, workers.Info{ID: kv.WorkerID(e.name), URL: e.URL, Model: "m", BlockSize: blockSize, Engine: "vllm"})
 	}
@@ -67,6 +73,7 @@ func (s *setting) start(infos []workers.Info, change func(*Config)) {
 	t := s.t
 	fleet := workers.NewFleet(workers.FleetConfig{
 		Sources: []workers.Source{discovery.Static(infos...)}, Sink: s.index, BackoffMin: 5 * time.Millisecond, HealthInterval: 20 * time.Millisecond,
+		HTTP: &http.Client{Transport: s.net.over(&http.Transport{MaxIdleConnsPerHost: 4})},
 	})
 	policy, err := router.NewPolicy("predicted", 1)
 	if err != nil {
@@ -88,14 +95,18 @@ func (s *setting) start(infos []workers.Info, change func(*Config)) {
 	if s.g, err = New(c); err != nil {
 		t.Fatal(err)
 	}
+	if s.net != nil {
+		s.net.over(s.g.transport)
+		s.g.engines.Dial = s.net.dial
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = fleet.Run(ctx)
 	}()
-	s.server = httptest.NewServer(s.g.Handler())
-	s.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	s.server = s.net.serve(s.g.Handler())
+	s.client = &http.Client{Transport: s.net.over(&http.Transport{MaxIdleConnsPerHost: 256})}
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
 		s.server.Close()

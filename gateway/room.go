@@ -36,7 +36,8 @@ const (
 // waiter is a request in a room.
 type waiter struct {
 	queue.Ticket
-	in chan error // capacity 1: nil lets it in
+	wanted time.Time  // when it should be let in; Ticket.Latest: when it is of no use any more
+	in     chan error // capacity 1: nil lets it in
 }
 
 func (g *Gateway) room(model string) *room {
@@ -60,14 +61,14 @@ func (g *Gateway) stir(model string) {
 }
 
 // enter lets w in at once, or has it wait, or refuses it: as late when it would
-// be let in after its Latest, as full when there is no room.
+// be let in later than it wants, as full when there is no room.
 func (r *room) enter(w *waiter, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.hopelessLocked(&w.Ticket, now); err != nil {
+	if err := r.hopelessLocked(&w.Ticket, w.wanted, now); err != nil {
 		return err
 	}
-	out, ok := r.queue.Push(&w.Ticket, now)
+	out, ok := r.queue.Push(&w.Ticket, now, r.guess())
 	for _, t := range out {
 		t.Owner.(*waiter).in <- r.shedLocked(t, shedEvicted, now, "the queue is full, and others have a better claim to a place in it")
 	}
@@ -78,22 +79,27 @@ func (r *room) enter(w *waiter, now time.Time) error {
 	return nil
 }
 
-// hopeless refuses a request that would be let in after its Latest.
-func (r *room) hopeless(t *queue.Ticket, now time.Time) error {
+// waitMargin is the part of a predicted wait by which it may be longer: who waits
+// in vain has had a worse answer than who is refused at once.
+const waitMargin = 4
+
+// hopeless refuses a request that would be let in later than it wants.
+func (r *room) hopeless(t *queue.Ticket, wanted, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.hopelessLocked(t, now)
+	return r.hopelessLocked(t, wanted, now)
 }
 
-func (r *room) hopelessLocked(t *queue.Ticket, now time.Time) error {
+func (r *room) hopelessLocked(t *queue.Ticket, wanted, now time.Time) error {
 	if r.queue.Len() == 0 {
 		return nil
 	}
-	begins := now.Add(r.queue.Wait(t, now, r.guess()))
-	if !begins.After(t.Latest) {
+	wait := r.queue.Wait(t, now, r.guess())
+	begins := now.Add(wait + wait/waitMargin)
+	if !begins.After(wanted) {
 		return nil
 	}
-	return r.shed(t, shedLate, begins.Sub(t.Latest), "the answer would begin too late: %d requests wait for a worker", r.queue.Len())
+	return r.shed(t, shedLate, begins.Sub(wanted), "the answer would begin too late: %d requests wait for a worker", r.queue.Len())
 }
 
 // leave takes w out, whether it still waits or was let in already.

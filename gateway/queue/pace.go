@@ -12,11 +12,7 @@ type drain struct {
 	since           time.Time // until when the time is counted
 }
 
-const (
-	drainMemory = 10.0 // seconds
-	// drainSeen is how many seconds are needed to believe what was seen alone.
-	drainSeen = 1.0
-)
+const drainMemory = 10.0 // seconds
 
 func (d *drain) begin(now time.Time) { d.since = now }
 
@@ -26,11 +22,38 @@ func (d *drain) served(tokens float64, now time.Time) {
 	d.tokens, d.seconds, d.since = d.tokens*fade+tokens, d.seconds*fade+dt, now
 }
 
-// rate is in tokens a second. Time in which nobody was let in counts.
-func (d *drain) rate(now time.Time, guess float64) float64 {
+// rate is in tokens a second. Time in which nobody was let in counts. What is
+// guessed counts as much as one ticket of the usual cost that was seen.
+func (d *drain) rate(now time.Time, guess, usual float64) float64 {
 	seconds := d.seconds + max(0, now.Sub(d.since).Seconds())
-	unseen := max(0, drainSeen-seconds)
-	return (d.tokens + guess*unseen) / (seconds + unseen)
+	return (d.tokens + usual) / max(seconds+usual/max(guess, 1e-9), 1e-9)
+}
+
+// aim compares how long tickets waited with what was predicted when they came.
+// The prediction knows only who waits already: those who come later and go first,
+// by priority or by their tenant's turn, show here.
+type aim struct{ waited, predicted float64 }
+
+const (
+	aimFade = 0.99 // of what is known, with each ticket
+	aimMost = 8.0
+)
+
+// note bounds what one prediction that was far too long counts: a first guess may
+// be.
+func (a *aim) note(waited, predicted time.Duration) {
+	if predicted > 0 {
+		predicted = min(predicted, 2*waited)
+		a.waited, a.predicted = a.waited*aimFade+waited.Seconds(), a.predicted*aimFade+predicted.Seconds()
+	}
+}
+
+// off is how many times a prediction the wait is, at least once: a queue that is
+// shorter than it could be does no harm. A little is believed to have been seen
+// as predicted.
+func (a *aim) off() float64 {
+	const little = 1.0
+	return min(aimMost, max(1, (a.waited+little)/(a.predicted+little)))
 }
 
 // Pace measures how soon a worker turns to those who wait there, whatever it is

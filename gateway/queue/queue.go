@@ -39,8 +39,9 @@ type Ticket struct {
 	// Owner is whoever waits with the ticket.
 	Owner any
 
-	came   time.Time
-	number uint64 // in order of arrival
+	came      time.Time
+	number    uint64        // in order of arrival
+	predicted time.Duration // its wait, as it came
 }
 
 // Queue is what waits for one model.
@@ -69,6 +70,7 @@ type flow struct {
 	start   float64 // virtual, of its next ticket
 	cost    float64
 	waiting []*Ticket
+	aim     aim
 }
 
 // New is a queue of at most so many tickets, and bytes of them.
@@ -87,8 +89,8 @@ func (q *Queue) Len() int { return q.n }
 func (q *Queue) Waiting(p Priority) int { return q.classes[p-Low].n }
 
 // Push lets t wait. ok is false when there is no room for it; out are those that
-// had to give way.
-func (q *Queue) Push(t *Ticket, now time.Time) (out []*Ticket, ok bool) {
+// had to give way. guess is as in Wait.
+func (q *Queue) Push(t *Ticket, now time.Time, guess float64) (out []*Ticket, ok bool) {
 	if t.Weight <= 0 {
 		t.Weight = 1
 	}
@@ -104,7 +106,7 @@ func (q *Queue) Push(t *Ticket, now time.Time) (out []*Ticket, ok bool) {
 		q.drain.begin(now)
 	}
 	q.pushed++
-	t.came, t.number = now, q.pushed
+	t.came, t.number, t.predicted = now, q.pushed, q.predict(t, now, guess)
 	c := &q.classes[t.Priority-Low]
 	f := c.flows[t.Tenant]
 	if f == nil {
@@ -144,6 +146,7 @@ func (q *Queue) Pop(now time.Time) *Ticket {
 		q.take(c, f, 0)
 		if t.came.Before(now) {
 			q.drain.served(t.Cost, now)
+			f.aim.note(now.Sub(t.came), t.predicted)
 		}
 		return t
 	}
@@ -200,6 +203,9 @@ func (q *Queue) Expired(now time.Time) (out []*Ticket) {
 			for k := len(f.waiting) - 1; k >= 0; k-- {
 				if t := f.waiting[k]; !t.Latest.IsZero() && now.After(t.Latest) {
 					q.take(c, f, k)
+					if waited := now.Sub(t.came); waited > t.predicted {
+						f.aim.note(waited, t.predicted) // at least
+					}
 					out = append(out, t)
 				}
 			}
@@ -276,10 +282,25 @@ func (q *Queue) Ahead(t *Ticket) (cost float64) {
 // Wait predicts how long t would wait if it came now. guess is what is assumed
 // of the tokens let in a second until that has been seen.
 func (q *Queue) Wait(t *Ticket, now time.Time, guess float64) time.Duration {
+	wait := q.predict(t, now, guess)
+	if f := q.classes[t.Priority-Low].flows[t.Tenant]; f != nil {
+		wait = duration(wait.Seconds() * f.aim.off())
+	}
+	return wait
+}
+
+func (q *Queue) predict(t *Ticket, now time.Time, guess float64) time.Duration {
 	ahead := q.Ahead(t)
 	if ahead == 0 {
 		return 0
 	}
-	seconds := ahead / max(q.drain.rate(now, guess), 1e-9)
+	cost := 0.0
+	for i := range q.classes {
+		cost += q.classes[i].cost
+	}
+	return duration(ahead / max(q.drain.rate(now, guess, cost/float64(q.n)), 1e-9))
+}
+
+func duration(seconds float64) time.Duration {
 	return time.Duration(min(seconds*float64(time.Second), math.MaxInt64/2))
 }

@@ -16,8 +16,9 @@ import (
 // Client sends requests to engines. Make it with NewClient; its methods may be
 // called from any goroutine.
 type Client struct {
+	// Dial opens connections; it may be set before the first request.
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	keep   time.Duration
-	dialer net.Dialer
 	secure http.RoundTripper
 
 	mu      sync.Mutex
@@ -39,10 +40,8 @@ type engine struct {
 
 // NewClient keeps idle connections for so long. Requests for https go to secure.
 func NewClient(keep time.Duration, secure http.RoundTripper) *Client {
-	return &Client{
-		keep: keep, dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}, secure: secure,
-		engines: map[string]*engine{},
-	}
+	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+	return &Client{Dial: dialer.DialContext, keep: keep, secure: secure, engines: map[string]*engine{}}
 }
 
 // Post sends body to the path below base and returns once the answer's header
@@ -124,7 +123,7 @@ func (c *Client) take(ctx context.Context, e *engine, reuse bool) (*conn, error)
 		return cn, nil
 	}
 	c.mu.Unlock()
-	nc, err := c.dialer.DialContext(ctx, "tcp", e.addr)
+	nc, err := c.Dial(ctx, "tcp", e.addr)
 	if err != nil {
 		return nil, err
 	}
