@@ -68,7 +68,7 @@ func (r *room) enter(w *waiter, now time.Time) error {
 	if err := r.hopelessLocked(&w.Ticket, w.wanted, now); err != nil {
 		return err
 	}
-	out, ok := r.queue.Push(&w.Ticket, now, r.guess())
+	out, ok := r.queue.Push(&w.Ticket, now)
 	for _, t := range out {
 		t.Owner.(*waiter).in <- r.shedLocked(t, shedEvicted, now, "the queue is full, and others have a better claim to a place in it")
 	}

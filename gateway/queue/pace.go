@@ -29,31 +29,29 @@ func (d *drain) rate(now time.Time, guess, usual float64) float64 {
 	return (d.tokens + usual) / max(seconds+usual/max(guess, 1e-9), 1e-9)
 }
 
-// aim compares how long tickets waited with what was predicted when they came.
-// The prediction knows only who waits already: those who come later and go first,
-// by priority or by their tenant's turn, show here.
-type aim struct{ waited, predicted float64 }
+// aim compares the tokens that went before tickets with those that were ahead of
+// them as they came: others come later and go first, by priority or by their
+// tenant's turn.
+type aim struct{ went, ahead float64 }
 
 const (
 	aimFade = 0.99 // of what is known, with each ticket
 	aimMost = 8.0
+	// aimTickets of the usual cost are believed to have been seen as predicted.
+	aimTickets = 8
 )
 
-// note bounds what one prediction that was far too long counts: a first guess may
-// be.
-func (a *aim) note(waited, predicted time.Duration) {
-	if predicted > 0 {
-		predicted = min(predicted, 2*waited)
-		a.waited, a.predicted = a.waited*aimFade+waited.Seconds(), a.predicted*aimFade+predicted.Seconds()
+func (a *aim) note(went, ahead float64) {
+	if ahead > 0 {
+		a.went, a.ahead = a.went*aimFade+went, a.ahead*aimFade+ahead
 	}
 }
 
-// off is how many times a prediction the wait is, at least once: a queue that is
-// shorter than it could be does no harm. A little is believed to have been seen
-// as predicted.
-func (a *aim) off() float64 {
-	const little = 1.0
-	return min(aimMost, max(1, (a.waited+little)/(a.predicted+little)))
+// off is how many times the tokens ahead those are that will go before, at least
+// once: a queue that is shorter than it could be does no harm.
+func (a *aim) off(usual float64) float64 {
+	few := max(aimTickets*usual, 1e-9)
+	return min(aimMost, max(1, (a.went+few)/(a.ahead+few)))
 }
 
 // Pace measures how soon a worker turns to those who wait there, whatever it is

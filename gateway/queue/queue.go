@@ -39,9 +39,10 @@ type Ticket struct {
 	// Owner is whoever waits with the ticket.
 	Owner any
 
-	came      time.Time
-	number    uint64        // in order of arrival
-	predicted time.Duration // its wait, as it came
+	came   time.Time
+	number uint64 // in order of arrival
+	// As it came: the tokens ahead of it, and those that had gone.
+	ahead, gone float64
 }
 
 // Queue is what waits for one model.
@@ -54,6 +55,7 @@ type Queue struct {
 	bytes   int64
 	pushed  uint64
 	drain   drain
+	gone    float64 // tokens, ever
 }
 
 // class is what waits with one priority.
@@ -89,8 +91,8 @@ func (q *Queue) Len() int { return q.n }
 func (q *Queue) Waiting(p Priority) int { return q.classes[p-Low].n }
 
 // Push lets t wait. ok is false when there is no room for it; out are those that
-// had to give way. guess is as in Wait.
-func (q *Queue) Push(t *Ticket, now time.Time, guess float64) (out []*Ticket, ok bool) {
+// had to give way.
+func (q *Queue) Push(t *Ticket, now time.Time) (out []*Ticket, ok bool) {
 	if t.Weight <= 0 {
 		t.Weight = 1
 	}
@@ -106,7 +108,7 @@ func (q *Queue) Push(t *Ticket, now time.Time, guess float64) (out []*Ticket, ok
 		q.drain.begin(now)
 	}
 	q.pushed++
-	t.came, t.number, t.predicted = now, q.pushed, q.predict(t, now, guess)
+	t.came, t.number, t.ahead, t.gone = now, q.pushed, q.Ahead(t), q.gone
 	c := &q.classes[t.Priority-Low]
 	f := c.flows[t.Tenant]
 	if f == nil {
@@ -146,8 +148,9 @@ func (q *Queue) Pop(now time.Time) *Ticket {
 		q.take(c, f, 0)
 		if t.came.Before(now) {
 			q.drain.served(t.Cost, now)
-			f.aim.note(now.Sub(t.came), t.predicted)
 		}
+		f.aim.note(q.gone-t.gone, t.ahead)
+		q.gone += t.Cost
 		return t
 	}
 	return nil
@@ -203,8 +206,8 @@ func (q *Queue) Expired(now time.Time) (out []*Ticket) {
 			for k := len(f.waiting) - 1; k >= 0; k-- {
 				if t := f.waiting[k]; !t.Latest.IsZero() && now.After(t.Latest) {
 					q.take(c, f, k)
-					if waited := now.Sub(t.came); waited > t.predicted {
-						f.aim.note(waited, t.predicted) // at least
+					if went := q.gone - t.gone; went > t.ahead {
+						f.aim.note(went, t.ahead) // and more would have
 					}
 					out = append(out, t)
 				}
@@ -282,25 +285,17 @@ func (q *Queue) Ahead(t *Ticket) (cost float64) {
 // Wait predicts how long t would wait if it came now. guess is what is assumed
 // of the tokens let in a second until that has been seen.
 func (q *Queue) Wait(t *Ticket, now time.Time, guess float64) time.Duration {
-	wait := q.predict(t, now, guess)
-	if f := q.classes[t.Priority-Low].flows[t.Tenant]; f != nil {
-		wait = duration(wait.Seconds() * f.aim.off())
-	}
-	return wait
-}
-
-func (q *Queue) predict(t *Ticket, now time.Time, guess float64) time.Duration {
 	ahead := q.Ahead(t)
 	if ahead == 0 {
 		return 0
 	}
-	cost := 0.0
+	usual := 0.0
 	for i := range q.classes {
-		cost += q.classes[i].cost
+		usual += q.classes[i].cost / float64(q.n)
 	}
-	return duration(ahead / max(q.drain.rate(now, guess, cost/float64(q.n)), 1e-9))
-}
-
-func duration(seconds float64) time.Duration {
+	if f := q.classes[t.Priority-Low].flows[t.Tenant]; f != nil {
+		ahead *= f.aim.off(usual)
+	}
+	seconds := ahead / max(q.drain.rate(now, guess, usual), 1e-9)
 	return time.Duration(min(seconds*float64(time.Second), math.MaxInt64/2))
 }

@@ -34,7 +34,7 @@ func ticket(what string) *Ticket {
 func push(t *testing.T, q *Queue, what ...string) (out []string) {
 	t.Helper()
 	for _, w := range what {
-		gone, ok := q.Push(ticket(w), start, 1000)
+		gone, ok := q.Push(ticket(w), start)
 		for _, g := range gone {
 			out = append(out, g.Owner.(string))
 		}
@@ -94,8 +94,8 @@ func TestTenantsShareByWeight(t *testing.T) {
 		heavy, light := ticket(fmt.Sprint("normal heavy ", 10)), ticket(fmt.Sprint("normal light ", 10))
 		heavy.Weight, heavy.Owner = 3, fmt.Sprint("heavy ", i)
 		light.Owner = fmt.Sprint("light ", i)
-		q.Push(heavy, start, 1)
-		q.Push(light, start, 1)
+		q.Push(heavy, start)
+		q.Push(light, start)
 	}
 	heavy := 0
 	for range 8 {
@@ -146,14 +146,14 @@ func TestBytesAreBounded(t *testing.T) {
 	q := New(100, 1000)
 	big := ticket("normal a 5")
 	big.Bytes = 900
-	q.Push(big, start, 1)
+	q.Push(big, start)
 	other := ticket("normal a 5")
 	other.Bytes = 101
-	if _, ok := q.Push(other, start, 1); ok {
+	if _, ok := q.Push(other, start); ok {
 		t.Error("1001 bytes wait")
 	}
 	other.Priority = High
-	if out, ok := q.Push(other, start, 1); !ok || len(out) != 1 || out[0] != big {
+	if out, ok := q.Push(other, start); !ok || len(out) != 1 || out[0] != big {
 		t.Errorf("a higher priority made no room: %v %v", out, ok)
 	}
 }
@@ -208,7 +208,7 @@ func TestPredictionsLearnFromThoseWhoComeLater(t *testing.T) {
 		if i%2 == 0 {
 			coming = "high a 100"
 		}
-		q.Push(ticket(coming), now, 1000)
+		q.Push(ticket(coming), now)
 	}
 	// 20 wait, at five a second.
 	if w := q.Wait(ticket("normal a 100"), at(40_000), 1000); w < 3500*time.Millisecond || w > 4500*time.Millisecond {
@@ -295,7 +295,7 @@ func life(t *testing.T, rng *rand.Rand) {
 			if rng.IntN(3) == 0 {
 				k.Latest = at(now + rng.IntN(500))
 			}
-			gone, ok := q.Push(k, at(now), 1)
+			gone, ok := q.Push(k, at(now))
 			for _, g := range gone {
 				if g.Priority > k.Priority {
 					t.Fatalf("%s gave way to %s", g.Priority, k.Priority)
