@@ -190,7 +190,8 @@ func (x *exchange) settleIDs(text string) (ids []uint32, beyond string, err erro
 			return nil, "", errors.New("its engine does not name the tokens it generates, and the model's tokenizer is not here")
 		}
 		// The engine's own tokens may have been cut differently; the text is the same.
-		return l.Tokenizer.EncodePlain(nil, text), "", nil
+		ids, err := l.Tokenizer.TryEncodePlain(nil, text)
+		return ids, "", err
 	}
 	ids = x.heard.ids
 	if l == nil {

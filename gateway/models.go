@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/kvasir-ai/kvasir/gateway/dialect"
 	"github.com/kvasir-ai/kvasir/gateway/tenants"
+	"github.com/kvasir-ai/kvasir/gateway/tokenizer"
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/workers"
 )
@@ -41,7 +43,8 @@ type models struct {
 }
 
 // newModels loads the configured tokenizers, so that a wrong path is an error
-// at start and not at the first request.
+// at start and not at the first request. Of a tokenizer of a kind that does not run
+// here, WordPiece or Unigram, the model's engine is asked.
 func newModels(c *Config) (*models, error) {
 	ms := &models{
 		configured: make(map[string]string, len(c.Models)), fleet: c.Fleet, log: c.Log, now: c.Now,
@@ -52,7 +55,11 @@ func newModels(c *Config) (*models, error) {
 		if m.Tokenizer == "" {
 			continue
 		}
-		if _, err := ms.load(m.Tokenizer); err != nil {
+		switch _, err := ms.load(m.Tokenizer); {
+		case errors.Is(err, tokenizer.ErrUnsupported):
+			ms.log.Warn("the model's tokenizer does not run here; its engine is asked for every prompt's tokens",
+				"model", m.Name, "tokenizer", m.Tokenizer, "error", err)
+		case err != nil:
 			return nil, fmt.Errorf("gateway: model %q: %w", m.Name, err)
 		}
 	}
@@ -113,8 +120,9 @@ func (ms *models) whole(name string) *language {
 	}
 	l, err := ms.load(path)
 	if err != nil {
-		// New refused configured paths that don't load; this one is a worker's.
-		ms.log.Debug("the tokenizer that a worker names cannot be used; its engine is asked instead",
+		// New refused configured paths with nothing that loads; this one is a worker's,
+		// or of a kind that New has warned of.
+		ms.log.Debug("the tokenizer cannot be used; the model's engine is asked instead",
 			"model", name, "tokenizer", path, "error", err)
 		return nil
 	}

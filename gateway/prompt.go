@@ -72,7 +72,9 @@ func (g *Gateway) tokenizeHere(q *inference, l *language) (p *promptTokens, know
 	p = &promptTokens{from: fromGateway}
 	switch {
 	case q.endpoint == endpointCompletion && (l != nil || allTokens(q.prompts)):
-		q.encodePrompts(p, l)
+		if err := q.encodePrompts(p, l); err != nil {
+			return nil, false, nil // too costly to split here
+		}
 	case q.endpoint == endpointChat && l != nil && l.Renderer != nil:
 		tokens, reason, err := renderChat(l, q, g.c.Now)
 		if err != nil {
@@ -111,14 +113,17 @@ func allTokens(prompts []prompt) bool {
 	return true
 }
 
-func (q *inference) encodePrompts(p *promptTokens, l *language) {
+// encodePrompts fails where only the engine can tell the tokens.
+func (q *inference) encodePrompts(p *promptTokens, l *language) (err error) {
 	if allTokens(q.prompts) {
 		p.from = fromClient
 	}
 	for i, one := range q.prompts {
 		ids := one.tokens
 		if ids == nil {
-			ids = l.Encode(nil, one.text, q.addSpecial)
+			if ids, err = l.Encode(nil, one.text, q.addSpecial); err != nil {
+				return err
+			}
 		}
 		if i == 0 {
 			p.tokens = ids
@@ -126,6 +131,7 @@ func (q *inference) encodePrompts(p *promptTokens, l *language) {
 		p.total += len(ids)
 	}
 	p.batch = len(q.prompts) > 1
+	return nil
 }
 
 // renderChat is the prompt's tokens, or the reason why only the engine can make

@@ -67,7 +67,10 @@ func encoder(t *tokenizer.Tokenizer, isJSON, special bool) func([]byte) ([]byte,
 				return nil, fmt.Errorf("not a JSON string: %w", err)
 			}
 		}
-		ids := t.Encode(make([]uint32, 0, len(text)/3), text, special)
+		ids, err := t.TryEncode(make([]uint32, 0, len(text)/3), text, special)
+		if err != nil {
+			return nil, err
+		}
 		b, err := json.Marshal(ids)
 		return append(b, '\n'), err
 	}

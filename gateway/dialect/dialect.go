@@ -62,14 +62,14 @@ func (d *Dialect) try(now time.Time) error {
 
 // Encode appends the ids of a completion's prompt; addSpecial is for what the
 // model's post-processor adds.
-func (d *Dialect) Encode(dst []uint32, text string, addSpecial bool) []uint32 {
+func (d *Dialect) Encode(dst []uint32, text string, addSpecial bool) ([]uint32, error) {
 	if !d.literal {
-		return d.Tokenizer.Encode(dst, text, addSpecial)
+		return d.Tokenizer.TryEncode(dst, text, addSpecial)
 	}
 	if bos, ok := d.Tokenizer.BOS(); ok && addSpecial {
 		dst = append(dst, bos)
 	}
-	return d.Tokenizer.EncodePlain(dst, text)
+	return d.Tokenizer.TryEncodePlain(dst, text)
 }
 
 // EncodePrompt appends the ids of a rendered chat. An engine looks at addSpecial
@@ -77,17 +77,21 @@ func (d *Dialect) Encode(dst []uint32, text string, addSpecial bool) []uint32 {
 func (d *Dialect) EncodePrompt(dst []uint32, p chattemplate.Prompt, addSpecial bool) ([]uint32, error) {
 	_, isTemplate := d.Renderer.(*chattemplate.Template)
 	for _, piece := range p {
+		var err error
 		switch piece.Kind {
 		case chattemplate.Markup:
-			dst = d.Tokenizer.Encode(dst, piece.Text, addSpecial && isTemplate)
+			dst, err = d.Tokenizer.TryEncode(dst, piece.Text, addSpecial && isTemplate)
 		case chattemplate.Plain:
-			dst = d.Tokenizer.EncodePlain(dst, piece.Text)
+			dst, err = d.Tokenizer.TryEncodePlain(dst, piece.Text)
 		case chattemplate.Control:
 			id, ok := d.Tokenizer.ID(piece.Text)
 			if !ok {
 				return nil, fmt.Errorf("the model's vocabulary has no token %s; is this tokenizer the model's own?", piece.Text)
 			}
 			dst = append(dst, id)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return dst, nil

@@ -5,40 +5,6 @@ import (
 	"testing"
 )
 
-// Whatever the ids, the pieces of text that a stream gives make up the text of
-// all of them, and none is taken back.
-func TestStreamIsTheWholeDecode(t *testing.T) {
-	r := seeded(t)
-	for name, model := range golden(t).Models {
-		t.Run(name, func(t *testing.T) {
-			tok, err := LoadJSON(model.Tokenizer)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 300 * effort(t) {
-				ids := tok.Encode(nil, randomText(r, nil), false)
-				for range r.IntN(6) {
-					ids = append(ids, uint32(r.IntN(tok.VocabSize()+2)))
-				}
-				skip := r.IntN(2) == 0
-				want := string(tok.Decode(nil, ids, skip))
-				d := tok.NewDecoder(DecoderOptions{SkipSpecial: skip})
-				got := ""
-				for _, id := range ids {
-					part, stopped := d.Push(id)
-					if stopped {
-						t.Fatal("stopped without a stop string")
-					}
-					got += part
-				}
-				if got += d.Flush(); got != want {
-					t.Fatalf("%v, skip %v: streamed %q, whole %q", ids, skip, got, want)
-				}
-			}
-		})
-	}
-}
-
 // bytesOnly is a byte-level tokenizer whose pieces are the 256 bytes.
 func bytesOnly(t *testing.T) *Tokenizer {
 	t.Helper()

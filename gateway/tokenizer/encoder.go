@@ -12,6 +12,9 @@ type encoder struct {
 	t   *Tokenizer
 	dst []uint32
 
+	err       error // ErrTooCostly; then dst is worth nothing
+	regexLeft int   // bytes of text that may still go to the regex engine
+
 	short [1 << shortBits]shortEntry
 	long  [1 << longBits]longEntry
 
@@ -119,7 +122,7 @@ func (e *encoder) shortWords(s string, i int, starts uint64) int {
 // word appends the ids of s[i:j], a word that no merge crosses.
 func (e *encoder) word(s string, i, j int) {
 	if j-i > maxPacked {
-		e.cachedWord(s[i:j])
+		e.cachedWord(s[i:j], hashLong(s[i:j]))
 		return
 	}
 	key := pack(s, i, j)
@@ -134,57 +137,80 @@ func (e *encoder) word(s string, i, j int) {
 
 // shortWord appends the ids of a word that its cache entry c does not hold.
 func (e *encoder) shortWord(word string, key packed, hash uint64, c *shortEntry) {
+	// Asked for now, so that it comes while the table is searched.
+	long := &e.long[hash>>(64-longBits)]
+	longSize := int(long.size)
 	if id := e.t.words.find(key, hash); id != none {
 		*c = shortEntry{key, 1, [3]uint32{id}}
 		e.dst = append(e.dst, id)
 		return
 	}
-	start := len(e.dst)
-	e.cachedWord(word)
-	if n := len(e.dst) - start; n <= len(c.ids) {
-		c.key, c.n = key, uint32(n)
-		copy(c.ids[:], e.dst[start:])
+	if longSize == len(word) && string(long.word[:longSize]) == word {
+		e.dst = append(e.dst, long.ids[:long.n]...)
+		return
 	}
+	ids := e.mergeWord(word)
+	e.dst = append(e.dst, ids...)
+	if len(ids) <= len(c.ids) {
+		c.key, c.n = key, uint32(len(ids))
+		copy(c.ids[:], ids)
+		return
+	}
+	long.keep(word, ids)
 }
 
 // longWord appends the ids of a piece of more than maxPacked bytes.
 func (e *encoder) longWord(s string) {
-	c, ok := e.cached(s)
+	c, ok := e.cached(s, hashLong(s))
 	if ok {
 		return
 	}
 	start := len(e.dst)
-	e.cutWord(s)
+	if id := e.t.whole(s); id != none {
+		e.dst = append(e.dst, id)
+	} else {
+		e.cutWord(s)
+	}
 	c.keep(s, e.dst[start:])
 }
 
-// cutWord appends the ids of a piece, cut where that is proven exact.
+// cutWord appends the ids of a piece by merging, cut where that is proven exact.
 func (e *encoder) cutWord(s string) {
-	if e.t.cuts == nil || e.t.drops(s) {
-		e.dst = append(e.dst, e.mergeWord(s)...)
-		return
-	}
 	start := 0
-	last, i := runeAt(s, 0)
-	for i < len(s) {
-		r, n := runeAt(s, i)
-		if !e.t.cuts.joined(last, r, s[i-1], s[i]) {
-			e.word(s, start, i)
-			start = i
+	if e.t.cuts != nil && !e.t.drops(s) {
+		last, i := runeAt(s, 0)
+		for i < len(s) {
+			r, n := runeAt(s, i)
+			if !e.t.cuts.joined(last, r, s[i-1], s[i]) {
+				e.part(s, start, i)
+				start = i
+			}
+			last = r
+			i += n
 		}
-		last = r
-		i += n
 	}
 	if start == 0 {
-		e.dst = append(e.dst, e.mergeWord(s)...)
+		e.mergeSymbols(s)
+		e.dst = append(e.dst, e.ids...)
 		return
 	}
-	e.word(s, start, i)
+	e.part(s, start, len(s))
+}
+
+// part appends the ids of s[i:j], a part of a word.
+func (e *encoder) part(s string, i, j int) {
+	start := len(e.dst)
+	e.word(s, i, j)
+	if e.t.ignoreMerges && len(e.dst) == start+1 && e.t.unproven[e.dst[start]] {
+		// Looked up as what only a whole word is.
+		e.mergeSymbols(s[i:j])
+		e.dst = append(e.dst[:start], e.ids...)
+	}
 }
 
 // cachedWord appends the ids of a word of any length.
-func (e *encoder) cachedWord(word string) {
-	c, ok := e.cached(word)
+func (e *encoder) cachedWord(word string, hash uint64) {
+	c, ok := e.cached(word, hash)
 	if ok {
 		return
 	}
@@ -195,11 +221,11 @@ func (e *encoder) cachedWord(word string) {
 
 // cached appends the ids of a word that was kept; otherwise it says where they
 // may be, nil if the word is too long for that.
-func (e *encoder) cached(word string) (*longEntry, bool) {
+func (e *encoder) cached(word string, hash uint64) (*longEntry, bool) {
 	if len(word) > len(longEntry{}.word) {
 		return nil, false
 	}
-	c := &e.long[hashLong(word)>>(64-longBits)]
+	c := &e.long[hash>>(64-longBits)]
 	if int(c.size) == len(word) && string(c.word[:len(word)]) == word {
 		e.dst = append(e.dst, c.ids[:c.n]...)
 		return nil, true
@@ -217,15 +243,22 @@ func (c *longEntry) keep(word string, ids []uint32) {
 
 // mergeWord is the ids of a word by merging. They are valid until the next call.
 func (e *encoder) mergeWord(word string) []uint32 {
-	t := e.t
-	if t.ignoreMerges && len(word) > maxPacked { // t.words has the shorter ones
-		if id := t.findMergeable(view(word)); id != none {
+	if len(word) > maxPacked { // t.words has the shorter ones
+		if id := e.t.whole(word); id != none {
 			e.ids = append(e.ids[:0], id)
 			return e.ids
 		}
 	}
 	e.mergeSymbols(word)
 	return e.ids
+}
+
+// whole is the piece that a word is without any merging, none if it is none.
+func (t *Tokenizer) whole(word string) uint32 {
+	if !t.ignoreMerges {
+		return none
+	}
+	return t.findMergeable(view(word))
 }
 
 // mergeSymbols merges a word from its single bytes or runes into e.ids.

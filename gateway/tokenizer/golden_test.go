@@ -53,7 +53,7 @@ func pieces(stages []stage, s string) (out []string) {
 		return []string{s}
 	}
 	if stages[0].regex != nil {
-		for _, piece := range stages[0].pieces(s) {
+		for _, piece := range (&encoder{regexLeft: maxRegexBytes}).pieces(&stages[0], s) {
 			out = append(out, pieces(stages[1:], piece)...)
 		}
 		return out

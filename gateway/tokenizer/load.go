@@ -70,3 +70,8 @@ func readFile(path string) ([]byte, error) {
 	}
 	return b, err
 }
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}

@@ -198,14 +198,20 @@ func (t *Tokenizer) proveWords(proven []bool) {
 	}
 	t.ignoreMerges = t.ignoreMerges && !all
 	t.encoders.Put(e)
+	if t.ignoreMerges {
+		t.unproven = make([]bool, len(proven))
+		for id := range proven {
+			t.unproven[id] = !proven[id]
+		}
+	}
 }
 
-// proveCuts learns what text may be cut between. Nothing can be proven if whole
-// words bypass the merges, if merges involve byte-fallback pieces, whose text is
-// not their spelling, or if unknown symbols fuse.
+// proveCuts learns what text may be cut between. Nothing can be proven if merges
+// involve byte-fallback pieces, whose text is not their spelling, or if unknown
+// symbols fuse.
 func (d *definition) proveCuts(t *Tokenizer) {
 	unknownSafe := t.byteFallback || t.unknown != none && !t.fuseUnknown || t.unknown == none && !t.spm
-	if t.ignoreMerges || !unknownSafe {
+	if t.ignoreMerges && t.spm || !unknownSafe {
 		return
 	}
 	bytePiece := map[uint32]bool{}

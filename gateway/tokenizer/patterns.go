@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dlclark/regexp2/v2"
 )
@@ -72,10 +73,11 @@ func patternStage(pattern string) (stage, error) {
 	if s, ok := knownPattern(pattern); ok {
 		return s, nil
 	}
-	re, err := regexp2.Compile(pattern)
+	re, err := regexp2.Compile(pattern, regexp2.OptionMaxBacktrackingStackSize(maxRegexStack))
 	if err != nil {
 		return stage{}, fmt.Errorf("%w: split pattern %q: %v", ErrUnsupported, pattern, err)
 	}
+	re.MatchTimeout = maxRegexTime
 	return stage{pattern: pattern, regex: re}, nil
 }
 
@@ -101,11 +103,26 @@ func fuse(stages []stage) []stage {
 	return stages
 }
 
-// pieces splits s by the stage's regex.
-func (st *stage) pieces(s string) []string {
+// A pattern on the regex engine may backtrack over all of the text from every place
+// in it, so how much text one call may give to it is bounded, as is how long it may
+// look for one piece and how much it may remember meanwhile.
+const (
+	maxRegexBytes = 256 << 10
+	maxRegexTime  = 2 * time.Second
+	maxRegexStack = 1 << 20 // integers
+)
+
+// pieces splits s by the stage's regex; none if that is too costly.
+func (e *encoder) pieces(st *stage, s string) []string {
+	if e.err != nil || len(s) > e.regexLeft {
+		e.err = ErrTooCostly
+		return nil
+	}
+	e.regexLeft -= len(s)
 	matches, err := st.regex.FindAllStringIndex(s, -1)
 	if err != nil {
-		return []string{s} // a timeout, which is not set
+		e.err = ErrTooCostly
+		return nil
 	}
 	pieces := make([]string, 0, 2*len(matches)+1)
 	start := 0

@@ -92,7 +92,7 @@ func (e *encoder) segmentIDs(s string) {
 	}
 	start := len(e.dst)
 	e.splitOrMerge(s)
-	if len(s) <= 4*mostSegment {
+	if e.err == nil && len(s) <= 4*mostSegment {
 		free.Store(&segment{name, append([]uint32(nil), e.dst[start:]...)})
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -49,7 +48,7 @@ func loadRankFile(path string) (*definition, error) {
 // loadKimi reads the folder of a Kimi K2 model: tiktoken.model, and the special
 // tokens in tokenizer_config.json, which stand in the 256 ids after the ranks.
 func loadKimi(dir string) (*definition, error) {
-	if _, err := os.Stat(filepath.Join(dir, "tokenization_kimi.py")); err != nil {
+	if !exists(dir, "tokenization_kimi.py") {
 		return nil, fmt.Errorf("%w: tiktoken.model without tokenizer.json, of a model other than Kimi K2", ErrUnsupported)
 	}
 	b, err := readFile(filepath.Join(dir, "tiktoken.model"))
@@ -149,7 +148,7 @@ func loadDefinition(dir string) (*definition, error) {
 	if b, err := readFile(filepath.Join(dir, "tekken.json")); err == nil {
 		return parseTekken(b)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "tiktoken.model")); err == nil {
+	if exists(dir, "tiktoken.model") {
 		return loadKimi(dir)
 	}
 	if ggufs, _ := filepath.Glob(filepath.Join(dir, "*.gguf")); len(ggufs) > 0 {

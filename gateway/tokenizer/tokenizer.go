@@ -10,6 +10,10 @@ import (
 // caller's way out is the engine's own /tokenize.
 var ErrUnsupported = errors.New("unsupported tokenizer")
 
+// ErrTooCostly marks a text that a split pattern without a scanner takes too much
+// time or memory to split, or might. The caller's way out is the same.
+var ErrTooCostly = errors.New("the text is too costly to split by a pattern that has no scanner")
+
 // Tokenizer encodes and decodes for one model. It is immutable and safe for
 // concurrent use.
 type Tokenizer struct {
@@ -25,6 +29,7 @@ type Tokenizer struct {
 	spm          bool
 	splitSpaces  bool // SentencePiece: every space begins a word (Metaspace)
 	ignoreMerges bool
+	unproven     []bool // under ignoreMerges: pieces that merging does not give
 	byteFallback bool
 	fuseUnknown  bool
 	unknown      uint32
@@ -54,34 +59,36 @@ type Tokenizer struct {
 
 // Encode appends the ids of text to dst. Added tokens in the text are parsed as
 // such; addSpecial adds what the model's post-processor adds (BOS, EOS).
-// Invalid UTF-8 is read as U+FFFD, one for each maximal invalid part.
+// Invalid UTF-8 is read as U+FFFD, one for each maximal invalid part. Of a text that
+// TryEncode refuses, nothing is appended.
 func (t *Tokenizer) Encode(dst []uint32, text string, addSpecial bool) []uint32 {
-	text = validText(text)
-	e := t.encoders.Get().(*encoder)
-	e.dst = dst
-	e.around(text, addSpecial)
-	dst = e.dst
-	t.release(e)
+	dst, _ = t.TryEncode(dst, text, addSpecial)
 	return dst
 }
 
-// EncodePlain appends the ids of text in which nothing is an added token, whatever
+// TryEncode is Encode that says ErrTooCostly. Only a tokenizer whose pattern runs
+// on the regex engine ever does.
+func (t *Tokenizer) TryEncode(dst []uint32, text string, addSpecial bool) ([]uint32, error) {
+	text = validText(text)
+	e := t.acquire(dst)
+	e.around(text, addSpecial)
+	return t.release(e, dst)
+}
+
+// TryEncodePlain is TryEncode of text in which nothing is an added token, whatever
 // it looks like.
-func (t *Tokenizer) EncodePlain(dst []uint32, text string) []uint32 {
+func (t *Tokenizer) TryEncodePlain(dst []uint32, text string) ([]uint32, error) {
 	text = validText(text)
 	if text == "" {
-		return dst
+		return dst, nil
 	}
-	e := t.encoders.Get().(*encoder)
-	e.dst = dst
+	e := t.acquire(dst)
 	s := e.normalize(text)
 	if t.normalized != nil {
 		s = t.spaced(s)
 	}
 	e.plain(s, true)
-	dst = e.dst
-	t.release(e)
-	return dst
+	return t.release(e, dst)
 }
 
 // Forget empties the caches of words and segments, so that the next call encodes
@@ -117,14 +124,27 @@ func validText(text string) string {
 	return string(appendLossy(nil, text))
 }
 
-// release puts e back, without the scratch memory that one huge word left.
-func (t *Tokenizer) release(e *encoder) {
+// acquire is an encoder that appends to dst.
+func (t *Tokenizer) acquire(dst []uint32) *encoder {
+	e := t.encoders.Get().(*encoder)
+	e.dst, e.err, e.regexLeft = dst, nil, maxRegexBytes
+	return e
+}
+
+// release puts e back, without the scratch memory that one huge word left, and is
+// the call's answer.
+func (t *Tokenizer) release(e *encoder, dst []uint32) ([]uint32, error) {
 	const keep = 1 << 20
+	if e.err == nil {
+		dst = e.dst
+	}
 	if cap(e.ids) > keep || cap(e.buf) > 4*keep || cap(e.piece) > 4*keep {
 		e.ids, e.next, e.prev, e.heap, e.buf, e.piece = nil, nil, nil, nil, nil, nil
 	}
+	err := e.err
 	e.dst = nil
 	t.encoders.Put(e)
+	return dst, err
 }
 
 // encode finds the added tokens of the raw text and encodes what lies between.
@@ -204,7 +224,7 @@ func (e *encoder) split(s string, stages []stage) {
 	}
 	stage, rest := &stages[0], stages[1:]
 	if stage.regex != nil {
-		for _, piece := range stage.pieces(s) {
+		for _, piece := range e.pieces(stage, s) {
 			e.split(piece, rest)
 		}
 		return

@@ -49,7 +49,11 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold no clock, socket, goroutine or logger.
-var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "gateway/queue", "internal/kv"}
+var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "gateway/tokenizer", "gateway/queue", "internal/kv"}
+
+// loaders are the files of pure packages that may read files: what is made of them
+// knows none.
+var loaders = []string{"gateway/tokenizer/load.go"}
 
 var impure = []string{"net", "net/http", "log", "log/slog", "os", "os/exec"}
 
@@ -134,7 +138,8 @@ func TestPureCoreStaysPure(t *testing.T) {
 			continue
 		}
 		for _, imp := range f.ast.Imports {
-			if path, _ := strconv.Unquote(imp.Path.Value); slices.Contains(impure, path) {
+			path, _ := strconv.Unquote(imp.Path.Value)
+			if slices.Contains(impure, path) && !(path == "os" && slices.Contains(loaders, f.path)) {
 				t.Errorf("%s: a pure package imports %s", f.path, path)
 			}
 		}
