@@ -32,7 +32,7 @@ func newTransport() *http.Transport {
 func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 	defer b.release()
 	defer p.end()
-	ctx, span := x.g.c.Tracer.Start(x.ctx, "kvasir.upstream", trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := x.g.span(x.ctx, "kvasir.upstream", trace.SpanKindClient)
 	defer span.End()
 	ctx, abandon := context.WithCancelCause(ctx)
 	cancel := func() { abandon(nil) }
@@ -241,7 +241,7 @@ func (x *exchange) onboard(ctx context.Context, p *placement) (settle func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ctx, span := x.g.c.Tracer.Start(ctx, "kvasir.onboard")
+		ctx, span := x.g.span(ctx, "kvasir.onboard", trace.SpanKindInternal)
 		defer span.End()
 		cut := p.estimate.Cut
 		deadline := x.dispatched.Add(restorePatience(p))
@@ -252,9 +252,11 @@ func (x *exchange) onboard(ctx context.Context, p *placement) (settle func()) {
 		o := onboarded(cut, r, err)
 		x.entry.update(func(rec *Record) { rec.Onboard = o })
 		x.g.metrics.onboard(x.q.model, p.worker.ID(), o)
-		span.SetAttributes(onboardAttributes(o)...)
+		if span.IsRecording() {
+			span.SetAttributes(onboardAttributes(o)...)
+		}
 		if err != nil && ctx.Err() == nil {
-			x.log.Warn("a restore failed; the engine recomputes", "worker", p.worker.ID(), "error", err)
+			x.log().Warn("a restore failed; the engine recomputes", "worker", p.worker.ID(), "error", err)
 		}
 	}()
 	return func() { <-done }

@@ -126,7 +126,7 @@ func (x *exchange) carryOn(failed *placement, cause error) (done bool, err error
 		r.Onboard = nil
 		r.Migrations = x.migrations
 	})
-	x.log.Warn("a stream goes on at another worker", "failed", failed.worker.ID(), "generated", len(x.carry.ids), "error", asError(cause).forLog())
+	x.log().Warn("a stream goes on at another worker", "failed", failed.worker.ID(), "generated", len(x.carry.ids), "error", asError(cause).forLog())
 	return false, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kvasir-ai/kvasir/gateway/tenants"
@@ -43,7 +42,11 @@ type Config struct {
 	Log *slog.Logger
 	// Registry gets the gateway's metrics and is what /metrics shows.
 	Registry *prometheus.Registry
-	Tracer   trace.Tracer
+	// Tracer makes the spans; nil: there are none, and the caller's trace context
+	// is passed on all the same.
+	Tracer trace.Tracer
+	// Access takes a line for each request that ended; nil: Log does.
+	Access *slog.Logger
 	// OnRequest is called once for every finished inference request, from the
 	// request's goroutine. It must not block.
 	OnRequest func(Record)
@@ -158,8 +161,8 @@ func (c *Config) setDefaults(there *engineTokens) error {
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
 	}
-	if c.Tracer == nil {
-		c.Tracer = otel.Tracer("github.com/kvasir-ai/kvasir/gateway")
+	if c.Access == nil {
+		c.Access = c.Log
 	}
 	if c.OnRequest == nil {
 		c.OnRequest = func(Record) {}

@@ -44,7 +44,6 @@ type exchange struct {
 
 	id     string
 	entry  *entry
-	log    *slog.Logger
 	began  time.Time
 	span   trace.Span
 	ctx    context.Context
@@ -107,7 +106,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	var err error
 	defer func() {
 		if p := recover(); p != nil {
-			x.log.Error("a request's handler panicked", "panic", p, "stack", string(debug.Stack()))
+			x.log().Error("a request's handler panicked", "panic", p, "stack", string(debug.Stack()))
 			err = fail(CodeInternal, "", "internal error")
 		}
 		x.finish(err)
@@ -130,12 +129,14 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, e endpoint) *exc
 		wanted = ""
 	}
 	x.entry = g.records.begin(wanted, Record{Time: x.began, Endpoint: string(e)})
-	x.id = x.entry.snapshot().RequestID
-	x.log = g.c.Log.With("request_id", x.id)
+	x.id = x.entry.id()
 	w.Header().Set(headerRequestID, x.id)
 
-	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	ctx, x.span = g.c.Tracer.Start(ctx, "kvasir.request", trace.WithSpanKind(trace.SpanKindServer))
+	ctx := r.Context()
+	if r.Header.Get("Traceparent") != "" {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	}
+	ctx, x.span = g.span(ctx, "kvasir.request", trace.SpanKindServer)
 	x.ctx, x.cancel = context.WithCancelCause(ctx)
 	return x
 }
@@ -188,7 +189,7 @@ func (x *exchange) run() error {
 
 // readPrompt turns the prompt into tokens.
 func (x *exchange) readPrompt() (err error) {
-	ctx, span := x.g.c.Tracer.Start(x.ctx, "kvasir.tokenize")
+	ctx, span := x.g.span(x.ctx, "kvasir.tokenize", trace.SpanKindInternal)
 	defer span.End()
 	if x.prompt, err = x.g.tokenize(ctx, x.q); err != nil {
 		return err
@@ -241,7 +242,7 @@ func (x *exchange) dispatch() (err error) {
 			r.Failed = append(r.Failed, FailedAttempt{Worker: p.worker.ID(), Why: asError(err).forLog()})
 			r.Onboard = nil
 		})
-		x.log.Warn("trying another worker", "failed", p.worker.ID(), "error", asError(err).forLog())
+		x.log().Warn("trying another worker", "failed", p.worker.ID(), "error", asError(err).forLog())
 	}
 }
 
@@ -275,7 +276,7 @@ func (x *exchange) setHeaders() {
 		return
 	}
 	h := x.w.Header()
-	c := x.entry.snapshot().winner()
+	c := x.entry.chosen()
 	h.Set(headerWorker, string(c.Worker))
 	if first := c.Prefill(); first != "" {
 		h.Set(headerPrefillWorker, string(first))
@@ -312,7 +313,9 @@ func (x *exchange) finish(err error) {
 	r := x.entry.snapshot()
 	x.g.learn(x, &r)
 	x.g.metrics.request(&r, x)
-	x.span.SetAttributes(recordAttributes(&r)...)
+	if x.span.IsRecording() {
+		x.span.SetAttributes(recordAttributes(&r)...)
+	}
 	x.span.End()
 	x.access(&r, err)
 	x.g.c.OnRequest(r)
@@ -346,14 +349,24 @@ func (x *exchange) observedTTFT(now time.Time) (float64, bool) {
 	return 0, false
 }
 
+// log is for what happens to the request, besides its end.
+func (x *exchange) log() *slog.Logger { return x.g.c.Log.With("request_id", x.id) }
+
 // access is the request's line in the log. It holds no prompt text.
 func (x *exchange) access(r *Record, err error) {
 	level := slog.LevelInfo
-	attrs := []slog.Attr{
-		slog.String("endpoint", r.Endpoint), slog.String("model", r.Model), slog.Int("status", r.Status),
+	if err != nil && r.Status >= 500 {
+		level = slog.LevelWarn
+	}
+	if !x.g.c.Access.Enabled(x.ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 13)
+	attrs = append(attrs,
+		slog.String("request_id", x.id), slog.String("endpoint", r.Endpoint), slog.String("model", r.Model), slog.Int("status", r.Status),
 		slog.String("outcome", r.Outcome), slog.Bool("stream", r.Stream), slog.Int("tokens", r.Tokens),
 		slog.String("worker", string(r.Chosen)), slog.Float64("duration_ms", r.DurationMS),
-	}
+	)
 	if c := r.winner(); c != nil {
 		attrs = append(attrs, slog.Int("cached_tokens", c.CachedTokens), slog.Float64("predicted_ttft_ms", c.TTFTMS))
 	}
@@ -361,10 +374,7 @@ func (x *exchange) access(r *Record, err error) {
 		attrs = append(attrs, slog.Float64("ttft_ms", *r.ObservedTTFTMS))
 	}
 	if err != nil {
-		if r.Status >= 500 {
-			level = slog.LevelWarn
-		}
 		attrs = append(attrs, slog.String("error", asError(err).forLog()))
 	}
-	x.log.LogAttrs(x.ctx, level, "request", attrs...)
+	x.g.c.Access.LogAttrs(x.ctx, level, "request", attrs...)
 }

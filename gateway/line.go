@@ -11,7 +11,7 @@ import (
 // by tier, worker, restored and recomputed blocks, predicted -> observed TTFT.
 //
 //	chat 812+64 tok → w1 | hit gpu 40, disk 8 | restored 8 in 12 ms | recomputed 3 | ttft 61 → 58 ms | stop
-func (r Record) Line() string {
+func (r *Record) Line() string {
 	parts := []string{r.who(), r.hit()}
 	if o := r.Onboard; o != nil {
 		parts = append(parts, o.line())
@@ -23,7 +23,7 @@ func (r Record) Line() string {
 	return strings.Join(parts, " | ")
 }
 
-func (r Record) who() string {
+func (r *Record) who() string {
 	tokens := "?"
 	if r.Tokens > 0 {
 		tokens = fmt.Sprint(r.Tokens)
@@ -39,7 +39,7 @@ func (r Record) who() string {
 }
 
 // hit is what was found where, as the router saw it.
-func (r Record) hit() string {
+func (r *Record) hit() string {
 	c := r.winner()
 	if c == nil || c.Cut == 0 {
 		return "hit none"
@@ -64,21 +64,21 @@ func (o *Onboarded) line() string {
 	return s
 }
 
-func (r Record) missed() int {
+func (r *Record) missed() int {
 	if r.Onboard == nil {
 		return 0
 	}
 	return r.Onboard.Missed
 }
 
-func (r Record) timing() string {
+func (r *Record) timing() string {
 	if r.ObservedTTFTMS == nil {
 		return fmt.Sprintf("ttft %s predicted, %s ms in all", optional(r.PredictedTTFTMS), short(r.DurationMS))
 	}
 	return fmt.Sprintf("ttft %s → %s ms", optional(r.PredictedTTFTMS), short(*r.ObservedTTFTMS))
 }
 
-func (r Record) ending() string {
+func (r *Record) ending() string {
 	if r.Outcome != outcomeOK {
 		return fmt.Sprintf("%d %s", r.Status, r.Outcome)
 	}

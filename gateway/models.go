@@ -131,7 +131,7 @@ func (ms *models) whole(name string) *language {
 
 func (ms *models) announced(name string) string {
 	for _, w := range ms.fleet.Workers() {
-		if info := w.Info(); info.Model == name && info.Tokenizer != "" {
+		if info := w.Known(); info.Model == name && info.Tokenizer != "" {
 			return info.Tokenizer
 		}
 	}
@@ -152,14 +152,22 @@ func (ms *models) names() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// serves reports whether name is among the names.
+func (ms *models) serves(name string) bool {
+	if _, ok := ms.configured[name]; ok {
+		return true
+	}
+	return name != "" && slices.ContainsFunc(ms.fleet.Workers(), func(w *workers.Worker) bool { return w.Known().Model == name })
+}
+
 // check refuses a name that nobody serves.
 func (ms *models) check(name string, t *tenants.Tenant) error {
+	if (t == nil || t.May(name)) && ms.serves(name) {
+		return nil
+	}
 	names := ms.names()
 	if t != nil {
 		names = slices.DeleteFunc(names, func(name string) bool { return !t.May(name) })
-	}
-	if slices.Contains(names, name) {
-		return nil
 	}
 	list := strings.Join(names, ", ")
 	if list == "" {

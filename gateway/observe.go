@@ -77,7 +77,7 @@ func (g *Gateway) checkTokens(x *exchange, r *Record) {
 	}
 	g.metrics.mismatches.WithLabelValues(r.Model).Inc()
 	g.doubts.compared(r.Model, false)
-	x.log.Warn("the engine counted the prompt's tokens differently: its tokenizer or chat template is not the gateway's",
+	x.log().Warn("the engine counted the prompt's tokens differently: its tokenizer or chat template is not the gateway's",
 		"model", r.Model, "worker", r.Chosen, "gateway", r.Tokens, "engine", r.Usage.PromptTokens)
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
@@ -86,7 +88,7 @@ func (x *exchange) place() (*placement, *booking, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_, span := g.c.Tracer.Start(x.ctx, "kvasir.decide")
+	_, span := g.span(x.ctx, "kvasir.decide", trace.SpanKindInternal)
 	defer span.End()
 	var p *placement
 	var b *booking
@@ -108,7 +110,9 @@ func (x *exchange) place() (*placement, *booking, error) {
 		}
 	}
 	x.bypassed(p)
-	span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
+	if span.IsRecording() {
+		span.SetAttributes(decisionAttributes(g.c.Policy.Name(), len(ready), &p.estimate)...)
+	}
 	g.metrics.decisions.WithLabelValues(x.q.model, string(p.estimate.Worker), g.c.Policy.Name()).Inc()
 	if !x.q.stream {
 		b.assumeFirstToken(p.estimate.TTFTMS)

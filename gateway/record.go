@@ -245,10 +245,10 @@ func heldBlocks(spans []kv.Span) (n int) {
 func restored(b router.TierBlocks) int { return b.Total() - b[kv.GPU] }
 
 // winner is the chosen candidate, nil before a decision.
-func (r Record) winner() *Candidate {
+func (r *Record) winner() *Candidate {
 	for i := range r.Candidates {
 		if c := &r.Candidates[i]; c.Worker == r.Chosen && c.Prefill() == r.Prefill {
-			return &r.Candidates[i]
+			return c
 		}
 	}
 	return nil

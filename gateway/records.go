@@ -121,6 +121,19 @@ func (e *entry) update(f func(*Record)) {
 	f(&e.r)
 }
 
+func (e *entry) id() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.r.RequestID
+}
+
+// chosen is the decision's worker; nil before there is one.
+func (e *entry) chosen() *Candidate {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.r.winner()
+}
+
 func (e *entry) snapshot() Record {
 	e.mu.Lock()
 	defer e.mu.Unlock()

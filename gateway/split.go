@@ -142,8 +142,10 @@ func (s *split) end() {
 // until it has answered.
 func (s *split) prefill(ctx context.Context, path string, body []byte) (answer []byte, err error) {
 	x, w := s.x, s.first.worker
-	ctx, span := x.g.c.Tracer.Start(ctx, "kvasir.prefill", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.String("kvasir.worker", string(w.ID()))))
+	ctx, span := x.g.span(ctx, "kvasir.prefill", trace.SpanKindClient)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("kvasir.worker", string(w.ID())))
+	}
 	defer span.End()
 	defer s.booked.release()
 	ctx, abandon := context.WithCancelCause(ctx)
@@ -269,7 +271,7 @@ func (s *split) forfeit(path string, second []byte) {
 	defer cancel()
 	resp, err := s.x.post(ctx, s.x.placed, path, body)
 	if err != nil {
-		s.x.log.Warn("a prompt's KV stays pinned at the prefill worker until its lease ends", "prefill", s.first.worker.ID(), "error", err)
+		s.x.log().Warn("a prompt's KV stays pinned at the prefill worker until its lease ends", "prefill", s.first.worker.ID(), "error", err)
 		return
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)) // what it says is nobody's
@@ -292,7 +294,7 @@ func (x *exchange) splitAgain(p *placement, err error) bool {
 		r.Failed = append(r.Failed[:len(r.Failed):len(r.Failed)], FailedAttempt{Worker: first.ID(), Why: asError(err).forLog()})
 		r.Onboard = nil
 	})
-	x.log.Warn("a request in two legs is placed again", "prefill", first.ID(), "decode", p.worker.ID(), "error", asError(err).forLog())
+	x.log().Warn("a request in two legs is placed again", "prefill", first.ID(), "decode", p.worker.ID(), "error", asError(err).forLog())
 	x.splits++
 	x.g.metrics.retries.WithLabelValues(x.q.model).Inc()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strconv"
 )
 
 // eventsEnd is the length of the whole events at the start of b, which begins
@@ -189,7 +190,7 @@ func empty(value []byte) bool {
 
 // usageOf is the top-level usage of an answer or chunk, nil if there is none.
 func usageOf(payload []byte) *Usage {
-	var raw json.RawMessage
+	var raw []byte
 	err := eachField(payload, func(key, value []byte) error {
 		if string(key) == "usage" {
 			raw = value
@@ -199,19 +200,36 @@ func usageOf(payload []byte) *Usage {
 	if err != nil || raw == nil || raw[0] != '{' {
 		return nil
 	}
-	var u struct {
-		PromptTokens     int `json:"prompt_tokens"`
-		CompletionTokens int `json:"completion_tokens"`
-		Details          *struct {
-			CachedTokens *int `json:"cached_tokens"`
-		} `json:"prompt_tokens_details"`
-	}
-	if json.Unmarshal(raw, &u) != nil {
+	u := &Usage{CachedTokens: -1}
+	err = eachField(raw, func(key, value []byte) (err error) {
+		switch string(key) {
+		case "prompt_tokens":
+			u.PromptTokens, err = countOf(value, 0)
+		case "completion_tokens":
+			u.CompletionTokens, err = countOf(value, 0)
+		case "prompt_tokens_details":
+			if value[0] != '{' {
+				return nil
+			}
+			err = eachField(value, func(key, value []byte) (err error) {
+				if string(key) == "cached_tokens" {
+					u.CachedTokens, err = countOf(value, -1)
+				}
+				return err
+			})
+		}
+		return err
+	})
+	if err != nil {
 		return nil
 	}
-	usage := &Usage{PromptTokens: u.PromptTokens, CompletionTokens: u.CompletionTokens, CachedTokens: -1}
-	if u.Details != nil && u.Details.CachedTokens != nil {
-		usage.CachedTokens = *u.Details.CachedTokens
+	return u
+}
+
+// countOf is a whole number, or absent if it is null.
+func countOf(value []byte, absent int) (int, error) {
+	if string(value) == "null" {
+		return absent, nil
 	}
-	return usage
+	return strconv.Atoi(string(value))
 }

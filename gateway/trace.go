@@ -1,15 +1,27 @@
 package gateway
 
 import (
+	"context"
 	"strconv"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kvasir-ai/kvasir/router"
 )
 
 // Attributes of the spans: request -> tokenize, decide, onboard, upstream. They
 // hold no prompt text.
+
+// span begins one; without a tracer it is none, and free.
+func (g *Gateway) span(ctx context.Context, name string, kind trace.SpanKind) (context.Context, trace.Span) {
+	if g.c.Tracer == nil {
+		return ctx, noSpan
+	}
+	return g.c.Tracer.Start(ctx, name, trace.WithSpanKind(kind))
+}
+
+var noSpan = trace.SpanFromContext(context.Background())
 
 func decisionAttributes(policy string, candidates int, e *router.Estimate) []attribute.KeyValue {
 	return []attribute.KeyValue{

@@ -9,15 +9,18 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kvasir-ai/kvasir/gateway"
 	"github.com/kvasir-ai/kvasir/internal/config"
+	"github.com/kvasir-ai/kvasir/internal/telemetry"
 	"github.com/kvasir-ai/kvasir/prefixindex"
 	"github.com/kvasir-ai/kvasir/router"
 	"github.com/kvasir-ai/kvasir/workers"
@@ -35,6 +38,7 @@ type front struct {
 	registry *prometheus.Registry
 	tls      *tls.Config  // of listener; nil: plain HTTP
 	tenants  *tenantsFile // nil: the gateway is open to everybody
+	access   *telemetry.Held
 }
 
 func newRegistry() *prometheus.Registry {
@@ -52,7 +56,13 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 	if err != nil {
 		return nil, err
 	}
-	f := &front{cfg: cfg, log: log, registry: reg}
+	// A line a request, in a write of its own, would be a tenth of what a small
+	// request costs.
+	f := &front{cfg: cfg, log: log, registry: reg, access: telemetry.Hold(os.Stderr)}
+	access, err := telemetry.NewLogger(f.access, cfg.Telemetry.LogLevel, cfg.Telemetry.LogFormat)
+	if err != nil {
+		return nil, err
+	}
 	if f.tls, err = clientsTLS(cfg.TLS); err != nil {
 		return nil, err
 	}
@@ -63,7 +73,7 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 	f.fleet = workers.NewFleet(workers.FleetConfig{Sources: sources, Sink: index, Log: log, AgentTLS: agents, Registerer: reg,
 		EjectShare: ejectShare(cfg.Limits.EjectPercent)})
 	gwConfig := gateway.Config{
-		Fleet: f.fleet, Index: index, Policy: policy, Log: log, Registry: reg, OnRequest: onRequest, Admin: cfg.Admin != "",
+		Fleet: f.fleet, Index: index, Policy: policy, Log: log, Access: access, Registry: reg, OnRequest: onRequest, Admin: cfg.Admin != "",
 		Limits: gateway.Limits{
 			Body: int64(cfg.Limits.Body), InFlight: cfg.Limits.InFlight,
 			FirstByte: time.Duration(cfg.Limits.FirstByte), Request: time.Duration(cfg.Limits.Request),
@@ -71,6 +81,9 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 			QueueAhead: time.Duration(cfg.Limits.QueueAhead), Queue: cfg.Limits.Queue, QueueBytes: int64(cfg.Limits.QueueBytes),
 			TTFT: time.Duration(cfg.Limits.TTFT), ClientStall: time.Duration(cfg.Limits.ClientStall),
 		},
+	}
+	if cfg.Telemetry.OTLP != "" {
+		gwConfig.Tracer = otel.Tracer("github.com/kvasir-ai/kvasir/gateway")
 	}
 	if cfg.Auth != nil {
 		if f.tenants, err = newTenants(cfg.Auth.KeysFile); err != nil {
@@ -162,6 +175,7 @@ func (f *front) run(ctx context.Context) error {
 		}
 	}
 	stop()
+	f.access.Flush()
 	return errors.Join(err, g.Wait())
 }
 

@@ -218,6 +218,7 @@ func (c *Conn) Recv(idle time.Duration) ([][]byte, error) {
 			if _, err := c.r.Peek(1); err != nil {
 				return nil, err
 			}
+			continue // most messages come whole
 		}
 		if err := c.raw.SetReadDeadline(time.Now().Add(frameTimeout)); err != nil {
 			return nil, err
