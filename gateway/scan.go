@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"github.com/kvasir-ai/kvasir/internal/jsontext"
 )
 
 // maxDepth bounds nesting: deeper bodies are attacks, and some engines'
@@ -192,20 +194,22 @@ func (s *scanner) next(closing byte) (done bool, err error) {
 // str skips a string and says whether it holds escapes.
 func (s *scanner) str() (escaped bool, err error) {
 	s.i++
-	for s.i < len(s.b) {
-		switch c := s.b[s.i]; {
-		case c == '"':
+	for {
+		s.i += jsontext.Plain(s.b[s.i:])
+		if s.i == len(s.b) {
+			break
+		}
+		switch s.b[s.i] {
+		case '"':
 			s.i++
 			return escaped, nil
-		case c == '\\':
+		case '\\':
 			escaped = true
 			if err := s.escape(); err != nil {
 				return escaped, err
 			}
-		case c < 0x20:
-			return escaped, s.bad("control character in a string")
 		default:
-			s.i++
+			return escaped, s.bad("control character in a string")
 		}
 	}
 	return escaped, s.bad("string without an end")

@@ -237,7 +237,7 @@ func keepOthers(dst, src *dict, those ...string) {
 // says none.
 func toolArguments(at string, v Value) Value {
 	if s, ok := v.(str); ok {
-		args, err := FromJSON([]byte(s))
+		args, err := fromJSON(string(s))
 		if e, ok := err.(*Error); ok && e.Kind != kindJSON {
 			panic(&InvalidError{Param: at, Err: err})
 		}

@@ -84,8 +84,15 @@ func (x *binaryExpr) eval(r *renderer, f *frame) Value {
 
 // eval adds from left to right. As long as all is text, it is copied only once.
 func (x *addExpr) eval(r *renderer, f *frame) Value {
-	var sum Value
-	var texts []string
+	texts, sum := x.add(r, f)
+	if sum == nil {
+		return str(r.join(texts, ""))
+	}
+	return sum
+}
+
+// add is the sum, or the texts that it is made of if all parts are texts.
+func (x *addExpr) add(r *renderer, f *frame) (texts []string, sum Value) {
 	for i, part := range x.parts {
 		r.step()
 		v := part.eval(r, f)
@@ -105,10 +112,10 @@ func (x *addExpr) eval(r *renderer, f *frame) Value {
 		}
 		sum = r.binary("+", sum, v)
 	}
-	if sum == nil {
-		return str(r.join(texts, ""))
+	if sum != nil {
+		return nil, sum
 	}
-	return sum
+	return texts, nil
 }
 
 func (x *concatExpr) eval(r *renderer, f *frame) Value {

@@ -7,7 +7,18 @@ func (s *textStmt) exec(r *renderer, f *frame) signal {
 
 func (s *outputStmt) exec(r *renderer, f *frame) signal {
 	r.line = s.line
-	r.write(r.str(s.x.eval(r, f)))
+	add, ok := s.x.(*addExpr)
+	if !ok {
+		r.write(r.str(s.x.eval(r, f)))
+		return goOn
+	}
+	texts, sum := add.add(r, f)
+	if sum != nil {
+		r.write(r.str(sum))
+	}
+	for _, text := range texts { // not joined first: a message may be long
+		r.write(text)
+	}
 	return goOn
 }
 

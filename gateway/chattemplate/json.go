@@ -7,18 +7,26 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
+
+	"github.com/kvasir-ai/kvasir/internal/jsontext"
 )
 
 // FromJSON reads a JSON document as Python's json.loads does: key order is kept
 // (of duplicate keys the last value wins, in the first one's place), integers have
 // any size, and NaN, Infinity and -Infinity are accepted. Text that UTF-8 cannot
-// hold, such as half a surrogate pair, is an error: no prompt could carry it.
+// hold, such as half a surrogate pair, is an error: no prompt could carry it. The
+// value's texts are parts of b, which must not change while it is in use.
 func FromJSON(b []byte) (v Value, err error) {
+	return fromJSON(unsafe.String(unsafe.SliceData(b), len(b)))
+}
+
+func fromJSON(s string) (v Value, err error) {
 	defer catch(&err)
-	if !utf8.Valid(b) {
+	if !utf8.ValidString(s) {
 		raise(kindJSON, "the document is not valid UTF-8")
 	}
-	p := jsonParser{s: string(b)}
+	p := jsonParser{s: s}
 	p.space()
 	v = p.value(0)
 	p.space()
@@ -229,11 +237,7 @@ func (p *jsonParser) str() string {
 }
 
 // plain skips the characters that stand for themselves.
-func (p *jsonParser) plain() {
-	for p.i < len(p.s) && p.s[p.i] != '"' && p.s[p.i] != '\\' && p.s[p.i] >= ' ' {
-		p.i++
-	}
-}
+func (p *jsonParser) plain() { p.i += jsontext.Plain(p.s[p.i:]) }
 
 // escape reads what follows a backslash.
 func (p *jsonParser) escape() rune {

@@ -83,7 +83,7 @@ func dumps(v Value) string {
 
 // parsed reads JSON that a request holds as text; false if it is none.
 func parsed(s string) (Value, bool) {
-	v, err := FromJSON([]byte(s))
+	v, err := fromJSON(s)
 	if e, ok := err.(*Error); ok {
 		if e.Kind != kindJSON {
 			panic(e)

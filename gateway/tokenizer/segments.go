@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -46,6 +47,30 @@ const (
 type segmentCache struct {
 	seeds [2]maphash.Seed
 	slots [cacheSets][cacheWays]atomic.Pointer[segment]
+	held  atomic.Int64 // ids in all slots
+	hand  atomic.Uint64
+}
+
+// mostHeld bounds the ids that the cache holds: 16 MiB.
+const mostHeld = 4 << 20
+
+// put keeps a segment in slot, in the place of what was there. Over the bound, it
+// empties sets, one after the other in turn.
+func (c *segmentCache) put(slot *atomic.Pointer[segment], s *segment) {
+	c.held.Add(int64(len(s.ids)) - size(slot.Swap(s)))
+	for n := 0; c.held.Load() > mostHeld && n < cacheSets; n++ {
+		set := &c.slots[c.hand.Add(1)%cacheSets]
+		for i := range set {
+			c.held.Add(-size(set[i].Swap(nil)))
+		}
+	}
+}
+
+func size(s *segment) int64 {
+	if s == nil {
+		return 0
+	}
+	return int64(len(s.ids))
 }
 
 // segment is named by two keyed hashes of its text, 128 bits: nobody can craft
@@ -93,7 +118,7 @@ func (e *encoder) segmentIDs(s string) {
 	start := len(e.dst)
 	e.splitOrMerge(s)
 	if e.err == nil && len(s) <= 4*mostSegment {
-		free.Store(&segment{name, append([]uint32(nil), e.dst[start:]...)})
+		e.t.cache.put(free, &segment{name, slices.Clone(e.dst[start:])})
 	}
 }
 

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -70,7 +71,7 @@ func (t *Tokenizer) Encode(dst []uint32, text string, addSpecial bool) []uint32 
 // on the regex engine ever does.
 func (t *Tokenizer) TryEncode(dst []uint32, text string, addSpecial bool) ([]uint32, error) {
 	text = validText(text)
-	e := t.acquire(dst)
+	e := t.acquire(room(dst, text))
 	e.around(text, addSpecial)
 	return t.release(e, dst)
 }
@@ -82,13 +83,22 @@ func (t *Tokenizer) TryEncodePlain(dst []uint32, text string) ([]uint32, error) 
 	if text == "" {
 		return dst, nil
 	}
-	e := t.acquire(dst)
+	e := t.acquire(room(dst, text))
 	s := e.normalize(text)
 	if t.normalized != nil {
 		s = t.spaced(s)
 	}
 	e.plain(s, true)
 	return t.release(e, dst)
+}
+
+// room is dst with space for the ids that text may become, if it is long: most
+// have four bytes or more.
+func room(dst []uint32, text string) []uint32 {
+	if n := len(text) / 4; n > cap(dst)-len(dst) {
+		return slices.Grow(dst, n)
+	}
+	return dst
 }
 
 // Forget empties the caches of words and segments, so that the next call encodes
@@ -100,7 +110,7 @@ func (t *Tokenizer) Forget() {
 	t.encoders.Put(e)
 	for i := range t.cache.slots {
 		for j := range t.cache.slots[i] {
-			t.cache.slots[i][j].Store(nil)
+			t.cache.held.Add(-size(t.cache.slots[i][j].Swap(nil)))
 		}
 	}
 }

@@ -24,9 +24,9 @@ const (
 // longest matching folder counts.
 var mayImport = map[string][]string{
 	"cmd":                     {""}, // everything
-	"gateway":                 {"router", "prefixindex", "workers", "gateway", "internal/kv", "internal/telemetry"},
+	"gateway":                 {"router", "prefixindex", "workers", "gateway", "internal/kv", "internal/jsontext", "internal/telemetry"},
 	"gateway/tokenizer":       {"internal/kv", "internal/gguf"},
-	"gateway/chattemplate":    {"internal/kv"},
+	"gateway/chattemplate":    {"internal/kv", "internal/jsontext"},
 	"gateway/queue":           {},
 	"gateway/wire":            {},
 	"workers":                 {"workers", "kvbm", "internal/kv", "internal/telemetry"},
@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"prefixindex/indexbench":  {"internal/kv", "prefixindex"},
 	"cuda":                    {"internal/kv"},
 	"internal/kv":             {},
+	"internal/jsontext":       {},
 	"internal/gguf":           {},
 	"internal/loadgen":        {"internal/trace"},
 	"internal/trace":          {},
@@ -49,7 +50,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold no clock, socket, goroutine or logger.
-var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "gateway/tokenizer", "gateway/queue", "internal/kv"}
+var pure = []string{"router", "prefixindex", "kvbm/policy", "gateway/chattemplate", "gateway/tokenizer", "gateway/queue", "internal/kv", "internal/jsontext"}
 
 // loaders are the files of pure packages that may read files: what is made of them
 // knows none.
