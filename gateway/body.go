@@ -21,13 +21,12 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	body := http.MaxBytesReader(w, r.Body, limit)
 	if r.ContentLength < 0 {
-		b, err := io.ReadAll(body)
+		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 		return b, bodyError(err, limit)
 	}
 	b := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(body, b); err != nil {
+	if _, err := io.ReadFull(r.Body, b); err != nil {
 		return nil, bodyError(err, limit)
 	}
 	return b, nil

@@ -93,6 +93,7 @@ type exchange struct {
 	migrations       int
 	begun            *booking // whose first token was seen
 	edited           []byte
+	shape            shape
 
 	answer     answer
 	dispatched time.Time // to the last worker tried

@@ -42,11 +42,7 @@ func (h *heard) event(e endpoint, payload []byte) {
 	if h.head == nil {
 		h.head = bytes.Clone(payload)
 	}
-	key := keyContent
-	if e == endpointCompletion {
-		key = keyText
-	}
-	text := stringAfter(payload, key)
+	text := stringAfter(payload, textKey(e))
 	ids, named := tokenIDs(h.held, payload)
 	switch {
 	case bytes.Contains(payload, keyToolCalls):
@@ -59,6 +55,23 @@ func (h *heard) event(e endpoint, payload []byte) {
 	if len(text) > 0 {
 		h.say(text)
 	}
+}
+
+// same takes an event of the same shape as one before.
+func (h *heard) same(text, tokens []byte, named bool) {
+	if named {
+		h.held, named = appendNumbers(h.held, tokens)
+	}
+	h.unnamed = h.unnamed || !named
+	h.say(text)
+}
+
+// textKey is what an answer's text comes after.
+func textKey(e endpoint) []byte {
+	if e == endpointCompletion {
+		return keyText
+	}
+	return keyContent
 }
 
 // say books text, escaped as in JSON, and the tokens that led to it.
@@ -123,7 +136,12 @@ func tokenIDs(ids []uint32, payload []byte) (all []uint32, named bool) {
 	if end < 0 {
 		return ids, false
 	}
-	for number := range bytes.SplitSeq(rest[:end], []byte{','}) {
+	return appendNumbers(ids, rest[:end])
+}
+
+// appendNumbers appends what a list of numbers holds; listed says that it is one.
+func appendNumbers(ids []uint32, list []byte) (all []uint32, listed bool) {
+	for number := range bytes.SplitSeq(list, []byte{','}) {
 		id, err := strconv.ParseUint(string(bytes.TrimSpace(number)), 10, 32)
 		if err != nil {
 			return ids, false

@@ -59,7 +59,6 @@ func (x *exchange) relayStream(ctx context.Context, p *placement, b *booking, re
 // worker has failed.
 func (x *exchange) passEvents(p *placement, b *booking, resp *http.Response, events []byte) (err error, again bool) {
 	events, failed := x.take(p, events)
-	x.answer.events(events)
 	if x.answer.first && x.firstToken.IsZero() {
 		x.firstToken = x.g.c.Now()
 	}
@@ -103,53 +102,6 @@ func (x *exchange) tooSoon(p *placement, events []byte) bool {
 		}
 	}
 	return true
-}
-
-// take turns a worker's events into the client's, and books what they say. A
-// stream that could go on elsewhere stops at an event that is an error or none.
-func (x *exchange) take(p *placement, events []byte) (own []byte, failed error) {
-	fresh := p.split != nil && !x.sent && !p.split.across.Load()
-	if p.split != nil && bytes.Contains(events, keyDetails) {
-		events = p.split.truthful(nil, events)
-	}
-	if x.carry != nil {
-		x.edited, failed = x.continued(x.edited[:0], events)
-		return x.edited, failed
-	}
-	if !x.carriable && !fresh {
-		return events, nil
-	}
-	events, failed = x.listen(events)
-	if x.named {
-		x.edited = appendWithoutIDs(x.edited[:0], events)
-		events = x.edited
-	}
-	return events, failed
-}
-
-// listen books what events say, up to one that is an engine's failure.
-func (x *exchange) listen(events []byte) (good []byte, failed error) {
-	rest := events
-	for len(rest) > 0 {
-		end := bytes.IndexByte(rest, '\n') + 1
-		if end == 0 {
-			end = len(rest)
-		}
-		if payload, ok := bytes.CutPrefix(rest[:end], []byte("data:")); ok {
-			payload = bytes.TrimSpace(payload)
-			switch {
-			case string(payload) == "[DONE]":
-			case len(payload) < 2 || payload[0] != '{' || payload[len(payload)-1] != '}':
-				return events[:len(events)-len(rest)], errGarbage
-			case engineFailed(payload):
-				return events[:len(events)-len(rest)], errors.New(errorMessage(payload))
-			default:
-				x.heard.event(x.endpoint, payload)
-			}
-		}
-		rest = rest[end:]
-	}
-	return events, nil
 }
 
 // streamEnd judges how an upstream's stream ended; rest is an event without its

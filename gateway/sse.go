@@ -55,15 +55,18 @@ func (a *answer) events(b []byte) {
 	}
 }
 
-func (a *answer) event(payload []byte) {
+// event takes one event's payload. plain says that it brought content and
+// nothing that the answer did not say before.
+func (a *answer) event(payload []byte) (plain bool) {
 	switch {
 	case string(payload) == "[DONE]":
 		a.done = true
-		return
+		return false
 	case bytes.HasPrefix(payload, []byte(`{"error"`)):
 		a.failed = true
-		return
+		return false
 	}
+	before := a.chunks
 	switch {
 	case !a.first:
 		a.first = hasContent(payload)
@@ -77,10 +80,13 @@ func (a *answer) event(payload []byte) {
 	if valueFollows(payload, `"usage":`, '{') {
 		// With continuous usage every event has one: keep, parse at the end.
 		a.last = append(a.last[:0], payload...)
+		before = a.chunks
 	}
 	if valueFollows(payload, `"finish_reason":`, '"') {
 		a.finish = finishReason(payload)
+		before = a.chunks
 	}
+	return a.chunks > before
 }
 
 // end parses what was put off until the stream's end.

@@ -14,7 +14,7 @@ type dict struct {
 }
 
 // Below this many items a scan of the keys beats hashing.
-const smallDict = 8
+const smallDict = 16
 
 // hashKey returns a Go value that is equal for exactly the keys that Python takes
 // for the same: 1, 1.0 and True are one key.
@@ -80,21 +80,28 @@ func (d *dict) get(key Value) Value {
 }
 
 func (d *dict) getStr(key string) Value {
+	if i := d.findStr(key); i >= 0 {
+		return d.vals[i]
+	}
+	return nil
+}
+
+func (d *dict) findStr(key string) int {
 	if d.index != nil {
 		if i, ok := d.index[key]; ok {
-			return d.vals[i]
+			return i
 		}
-		return nil
+		return -1
 	}
 	for i, k := range d.keys {
 		if s, ok := k.(str); ok && string(s) == key {
-			return d.vals[i]
+			return i
 		}
 		if s, ok := k.(markup); ok && string(s) == key {
-			return d.vals[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 func (d *dict) find(hash any) int {
@@ -114,14 +121,19 @@ func (d *dict) find(hash any) int {
 
 // set adds or replaces an item; a replaced one keeps its place and its first key.
 func (d *dict) set(key, val Value) {
-	hash := hashKey(key)
-	if i := d.find(hash); i >= 0 {
+	i := -1
+	if s, ok := key.(str); ok {
+		i = d.findStr(string(s))
+	} else {
+		i = d.find(hashKey(key))
+	}
+	if i >= 0 {
 		d.vals[i] = val
 		return
 	}
 	d.keys, d.vals = append(d.keys, key), append(d.vals, val)
 	if d.index != nil {
-		d.index[hash] = len(d.keys) - 1
+		d.index[hashKey(key)] = len(d.keys) - 1
 	} else if len(d.keys) > smallDict {
 		d.index = make(map[any]int, 2*len(d.keys))
 		for i, k := range d.keys {
