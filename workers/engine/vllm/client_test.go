@@ -51,6 +51,29 @@ func TestParseLoad(t *testing.T) {
 	}
 }
 
+func TestLabelsHoldWhatever(t *testing.T) {
+	l, err := ParseLoad([]byte(`vllm:num_requests_running{model_name="a\"} 7,engine=\"9",engine="0",} 3 1700000000` + "\n" +
+		`vllm:cache_config_info { block_size="16" , num_gpu_blocks="5" } 1` + "\n"))
+	if err != nil || l.Running != 3 || l.BlockSize != 16 || l.GPUBlocks != 5 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	for _, bad := range []string{"vllm:num_requests_running{engine=\"0\" 3\n", "vllm:num_requests_running many\n", "vllm:num_requests_running \n"} {
+		if l, err := ParseLoad([]byte(bad)); err == nil {
+			t.Errorf("%q was read as %+v", bad, l)
+		}
+	}
+}
+
+func BenchmarkParseLoad(b *testing.B) {
+	text := []byte(metrics + strings.Repeat(`vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="tiny"} 0.0`+"\n", 500))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseLoad(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func FuzzParseLoad(f *testing.F) {
 	f.Add([]byte(metrics))
 	f.Fuzz(func(t *testing.T, text []byte) {

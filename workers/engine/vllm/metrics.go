@@ -1,15 +1,7 @@
 package vllm
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"strconv"
-	"strings"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 // Load is how busy an engine is, or one data-parallel rank of it.
@@ -56,20 +48,24 @@ const allRanks = -1
 func ParseLoad(text []byte) (Load, error) { return parseLoad(text, allRanks) }
 
 func parseLoad(text []byte, rank int) (Load, error) {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(wantedLines(text)))
+	samples, err := wantedSamples(text)
 	if err != nil {
-		return Load{}, fmt.Errorf("vllm: metrics: %w", err)
+		return Load{}, err
 	}
 	sum := func(names []string) (total float64, n int) {
 		for _, name := range names {
-			if f := families[name]; f != nil {
-				for _, m := range f.GetMetric() {
-					if ofRank(m, rank) {
-						total += value(m)
-						n++
-					}
+			there := false
+			for _, s := range samples {
+				if s.name != name {
+					continue
 				}
+				there = true
+				if s.ofRank(rank) {
+					total += s.value
+					n++
+				}
+			}
+			if there {
 				return total, n
 			}
 		}
@@ -85,30 +81,13 @@ func parseLoad(text []byte, rank int) (Load, error) {
 	if _, n := sum(queuedPrefill); n > 0 {
 		l.QueuedPrefillTokens = count(queuedPrefill)
 	}
-	if f := families[cacheConfig[0]]; f != nil {
-		for _, m := range f.GetMetric() {
-			if !ofRank(m, rank) {
-				continue
-			}
-			l.BlockSize = label(m, "block_size")
-			l.GPUBlocks += label(m, "num_gpu_blocks")
+	for _, s := range samples {
+		if s.name == cacheConfig[0] && s.ofRank(rank) {
+			l.BlockSize = s.number("block_size")
+			l.GPUBlocks += s.number("num_gpu_blocks")
 		}
 	}
 	return l, nil
-}
-
-// ofRank reports whether a metric is about a rank, which is its label engine.
-// Where there is no such label there is one rank.
-func ofRank(m *dto.Metric, rank int) bool {
-	if rank == allRanks {
-		return true
-	}
-	for _, l := range m.GetLabel() {
-		if l.GetName() == "engine" {
-			return l.GetValue() == strconv.Itoa(rank)
-		}
-	}
-	return rank == 0
 }
 
 const maxCount = 1 << 53
@@ -121,49 +100,13 @@ func within(v, limit float64) float64 {
 	return min(v, limit)
 }
 
-// wantedLines keeps the lines of the families above: an engine's histograms are
-// most of the text, and parsing them would be most of the cost.
-func wantedLines(text []byte) []byte {
-	var out []byte
-	for line := range bytes.Lines(text) {
-		name := line
-		if rest, ok := bytes.CutPrefix(line, []byte("# TYPE ")); ok {
-			name = rest
-		}
-		if i := bytes.IndexAny(name, " {"); i > 0 && wanted[string(name[:i])] {
-			out = append(out, line...)
-		}
-	}
-	return append(out, '\n')
-}
-
-var wanted = func() map[string]bool {
-	m := map[string]bool{}
+// wanted are the names read, by themselves.
+var wanted = func() map[string]string {
+	m := map[string]string{}
 	for _, names := range [][]string{running, waiting, kvUsage, queuedPrefill, cacheQueries, cacheHits, cacheConfig} {
 		for _, n := range names {
-			m[n] = true
+			m[n] = n
 		}
 	}
 	return m
 }()
-
-func value(m *dto.Metric) float64 {
-	switch {
-	case m.Gauge != nil:
-		return m.Gauge.GetValue()
-	case m.Counter != nil:
-		return m.Counter.GetValue()
-	}
-	return m.Untyped.GetValue()
-}
-
-// label is a numeric label's value, 0 when it is absent or "None".
-func label(m *dto.Metric, name string) int {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name {
-			n, _ := strconv.Atoi(strings.TrimSpace(l.GetValue()))
-			return max(n, 0)
-		}
-	}
-	return 0
-}

@@ -1,13 +1,9 @@
 package vllm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 // maxRanks bounds what an engine is believed to have.
@@ -28,14 +24,15 @@ func (c *Client) CountRanks(ctx context.Context) (int, error) {
 }
 
 func countRanks(text []byte) (int, error) {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(wantedLines(text)))
+	samples, err := wantedSamples(text)
 	if err != nil {
-		return 0, fmt.Errorf("vllm: metrics: %w", err)
+		return 0, err
 	}
 	ranks := 1
-	for _, m := range families[cacheConfig[0]].GetMetric() {
-		ranks = max(ranks, label(m, "engine")+1)
+	for _, s := range samples {
+		if s.name == cacheConfig[0] {
+			ranks = max(ranks, s.number("engine")+1)
+		}
 	}
 	if ranks > maxRanks {
 		return 0, fmt.Errorf("vllm: metrics: %d data-parallel ranks", ranks)
