@@ -29,8 +29,8 @@ func TestVLLMConnectorPeers(t *testing.T) {
 			"KVASIR_AGENT_PLUGIN=" + filepath.Join(dir, id+".plugin"),
 		}, binary, "worker", "--config", file, "--id", id)
 	}
-	g := ready(t, start(t, "gateway", nil, binary, "serve", "--config", file))
 	f.up(engines["w0"], engines["w1"])
+	g := ready(t, start(t, "gateway", nil, binary, "serve", "--config", file))
 	g.awaitWorkers(2)
 	g.awaitTokenChecks("match")
 
