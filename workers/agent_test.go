@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,11 +215,16 @@ func sameMaps(a, b *blocks) bool {
 type scriptedAgent struct {
 	agentpb.UnimplementedAgentServer
 	store string
+	peer  atomic.Pointer[string]
 	watch func(*agentpb.WatchBlocksRequest, grpc.ServerStreamingServer[agentpb.WatchBlocksResponse]) error
 }
 
 func (s *scriptedAgent) Describe(context.Context, *agentpb.DescribeRequest) (*agentpb.DescribeResponse, error) {
-	return &agentpb.DescribeResponse{Model: "tiny", BlockSize: blockSize, SharedStore: s.store}, nil
+	d := &agentpb.DescribeResponse{Model: "tiny", BlockSize: blockSize, SharedStore: s.store}
+	if p := s.peer.Load(); p != nil {
+		d.Peer = *p
+	}
+	return d, nil
 }
 
 func (s *scriptedAgent) WatchBlocks(req *agentpb.WatchBlocksRequest, stream grpc.ServerStreamingServer[agentpb.WatchBlocksResponse]) error {
@@ -288,6 +294,29 @@ func TestAStreamWithAHoleIsTakenAnew(t *testing.T) {
 		_, seven := b[kv.GPU][kv.Hash{7}]
 		return seven && len(b[kv.GPU]) == 1 && len(b[kv.CPU]) == 0
 	})
+}
+
+// An agent may be restarted with other settings.
+func TestWhereAnAgentLendsIsLearnedAnew(t *testing.T) {
+	again := make(chan struct{})
+	script := &scriptedAgent{watch: func(_ *agentpb.WatchBlocksRequest, stream grpc.ServerStreamingServer[agentpb.WatchBlocksResponse]) error {
+		stream.Send(&agentpb.WatchBlocksResponse{Epoch: 7, Part: agentpb.WatchBlocksResponse_PART_SNAPSHOT_END})
+		select {
+		case <-again:
+		case <-stream.Context().Done():
+		}
+		return nil
+	}}
+	e, x := startEngine(t), newIndex(t)
+	f, s := startFleet(t, x, nil)
+	address := "10.0.0.5:7001"
+	script.peer.Store(&address)
+	s <- []workers.Info{{ID: "w0", URL: e.url(), Agent: script.start(t)}}
+	w := ready(t, f, "w0")
+	eventually(t, "it lends", func() bool { return w.Info().Peer == address })
+	script.peer.Store(nil)
+	again <- struct{}{}
+	eventually(t, "it lends no more", func() bool { return w.Info().Peer == "" })
 }
 
 // Blocks in a store that several workers share outlive the worker that told.

@@ -189,9 +189,7 @@ func (w *Worker) learn(d Info, store string) error {
 	fill(&info.Model, d.Model)
 	fill(&info.Engine, d.Engine)
 	fill(&info.Tokenizer, d.Tokenizer)
-	if d.Peer != "" {
-		info.Peer = d.Peer
-	}
+	info.Peer = d.Peer // an agent that was restarted may lend elsewhere, or no more
 	if info.BlockSize == 0 {
 		info.BlockSize = d.BlockSize
 	}
