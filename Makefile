@@ -14,7 +14,7 @@ BIN   := $(CURDIR)/bin/kvasir
 LISTEN ?= :8000
 WORKERS ?= 2
 
-.PHONY: help up fleet build test test-deps test-vllm check generate bench fuzz soak clean
+.PHONY: help up fleet build test test-deps test-vllm bench-vllm soak-vllm check generate bench fuzz soak clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,12 +38,20 @@ test: build test-deps ## Install what the tests need, then run every test
 
 # By hand: TestVLLMRanks (data parallelism; five more processes that each import
 # vLLM) and TestVLLMGroups (a hybrid model).
-VLLM_TESTS ?= ^TestVLLM$$
+VLLM_TESTS ?= ^TestVLLM(Tiers)?$$
 
 test-vllm: build test-deps ## Install vLLM for CPUs (5 GB, once) and run the tests against it
 	@internal/e2e/vllm/install.sh >$(CACHE)/vllm.env || { \
 		echo "test-vllm: vLLM could not be installed here; nothing was tested against it" >&2; exit 0; }; \
-	. $(CACHE)/test.env && . $(CACHE)/vllm.env && go test -count=1 -timeout 30m -v -run '$(VLLM_TESTS)' ./internal/e2e
+	. $(CACHE)/test.env && . $(CACHE)/vllm.env && go test -count=1 -timeout 2h -v -run '$(VLLM_TESTS)' ./internal/e2e
+
+bench-vllm: export KVASIR_BENCH_ROUNDS ?= 2
+bench-vllm: VLLM_TESTS = ^TestVLLMBench$$
+bench-vllm: test-vllm ## TTFT of four ways to serve from two real vLLM engines (about 20 minutes; wants a quiet machine)
+
+soak-vllm: export KVASIR_SOAK ?= 30m
+soak-vllm: VLLM_TESTS = ^TestVLLMSoak$$
+soak-vllm: test-vllm ## Half an hour of load on two real vLLM engines, one of them killed every two minutes
 
 # What runs again under the race detector: all that has goroutines. The engine's
 # arithmetic has none of its own besides a worker pool, and is slow there.

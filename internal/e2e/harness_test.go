@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -235,16 +236,27 @@ func (p *process) eventually(what string, cond func() error) {
 }
 
 // freePort is a TCP port that was free a moment ago, for programs that cannot
-// pick one themselves.
+// pick one themselves. It is none that the kernel gives to outgoing connections:
+// some programs need most of a minute before they listen.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + rand.IntN(22_000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if _, taken := ports.LoadOrStore(port, true); !taken {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
+
+// ports are those that freePort has given away.
+var ports sync.Map
 
 // redisServer starts a real Redis and returns its URL.
 func redisServer(t *testing.T, port int) *process {

@@ -158,6 +158,7 @@ func (f *vllmFleet) await(e *vllmEngine) {
 		if err == nil {
 			return
 		}
+		f.tell(map[string]any{"check": e.name})
 		if time.Now().After(deadline) {
 			f.showLogs()
 			f.t.Fatalf("%s does not serve: %v", e.name, err)

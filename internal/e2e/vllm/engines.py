@@ -6,6 +6,7 @@ Reads one JSON object a line from standard input and answers each with one line:
     {"start": NAME, "args": ["MODEL", "--port", "8001", ...], "env": {...}, "log": FILE}
     {"kill": NAME}    as a crash would
     {"stop": NAME}    as an operator would
+    {"check": NAME}   answered "ok" while it runs, else "gone"
 
 It says "ready" when it takes commands. At the end of its input, and on SIGTERM
 and SIGINT, it stops what runs and ends.
@@ -117,6 +118,13 @@ def end(name, sig):
             time.sleep(0.02)
 
 
+def runs(name):
+    if name in engines and not os.waitpid(engines[name], os.WNOHANG)[0]:
+        return True
+    engines.pop(name, None)
+    return False
+
+
 def end_all(*_):
     if os.getpid() != mother:
         os._exit(0)
@@ -135,14 +143,16 @@ def main():
         signal.signal(s, end_all)
     print("ready", file=answers)
     for line in sys.stdin:
-        command = json.loads(line)
+        command, answer = json.loads(line), "ok"
         if name := command.pop("start", None):
             start(name, **command)
         elif name := command.get("kill"):
             end(name, signal.SIGKILL)
         elif name := command.get("stop"):
             end(name, signal.SIGTERM)
-        print("ok", file=answers)
+        elif name := command.get("check"):
+            answer = "ok" if runs(name) else "gone"
+        print(answer, file=answers)
     end_all()
 
 

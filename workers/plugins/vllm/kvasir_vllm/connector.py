@@ -1,19 +1,16 @@
 """KvasirConnector, as vLLM sees it: one instance beside the scheduler, one beside
 the pages. It only passes calls on to its half."""
 
-import hashlib
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-import vllm
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
     KVConnectorMetadata,
     KVConnectorRole,
 )
-from vllm.v1.kv_cache_interface import FullAttentionSpec
 
+from kvasir_vllm.facts import ENGINE, fingerprint, served_name, unsuited
 from kvasir_vllm.pages import Pages, Unsuitable
 from kvasir_vllm.scheduler import SchedulerSide
 from kvasir_vllm.steps import Step
@@ -46,7 +43,7 @@ class KvasirConnector(KVConnectorBase_V1):
         if self._off:
             log.warning("Kvasir's tiers are not used: %s", self._off)
         elif role == KVConnectorRole.SCHEDULER:
-            self._scheduler = SchedulerSide(self._socket, f"vllm {vllm.__version__}", self._block_size)
+            self._scheduler = SchedulerSide(self._socket, ENGINE, self._block_size)
 
     @property
     def _block_size(self) -> int:
@@ -104,10 +101,10 @@ class KvasirConnector(KVConnectorBase_V1):
         self._worker = WorkerSide(
             self._socket,
             {
-                "engine": f"vllm {vllm.__version__}",
-                "model": _served_name(c),
+                "engine": ENGINE,
+                "model": served_name(c),
                 "layout": {
-                    "fingerprint": _fingerprint(c, pages),
+                    "fingerprint": fingerprint(c, pages.shapes),
                     "dtype": str(next(iter(kv_caches.values())).dtype),
                     "layers": pages.layers,
                     "block_size": self._block_size,
@@ -146,28 +143,6 @@ class KvasirConnector(KVConnectorBase_V1):
 
 def _unsuited(c: "VllmConfig", kv: "KVCacheConfig") -> str:
     """Why the tiers cannot be used with this engine; empty if they can."""
-    p = c.parallel_config
-    if p.world_size > 1:
-        return f"the engine's pages are spread over {p.world_size} processes, which this version does not collect"
-    if len(kv.kv_cache_groups) != 1:
-        return f"the model keeps its KV in {len(kv.kv_cache_groups)} groups; this version needs one"
-    spec = kv.kv_cache_groups[0].kv_cache_spec
-    if not isinstance(spec, FullAttentionSpec):
-        return f"the model keeps its KV as {type(spec).__name__}; this version needs full attention"
-    if not c.cache_config.enable_prefix_caching:
-        return "prefix caching is off"
-    return ""
-
-
-def _served_name(c: "VllmConfig") -> str:
-    """What a gateway calls the model: the first name that the engine lists."""
-    name = c.model_config.served_model_name or c.model_config.model
-    return name if isinstance(name, str) else name[0]
-
-
-def _fingerprint(c: "VllmConfig", pages: Pages) -> str:
-    """Engines that share it can use each other's blocks, besides serving under
-    one name. Where the weights lie is nothing to go by: folders differ."""
-    model = {k: v for k, v in c.model_config.hf_config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
-    what = [model, str(c.model_config.dtype), str(c.cache_config.cache_dtype), c.model_config.quantization, pages.shapes]
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    if (n := c.parallel_config.world_size) > 1:
+        return f"the engine's pages are spread over {n} processes, which this version does not collect"
+    return unsuited(c, kv)

@@ -35,28 +35,28 @@ class LineReader:
 
 class Link:
     """One connection, made again whenever it breaks, with threads of its own:
-    nobody who sends or listens ever waits for the agent.
+    nobody who sends or listens ever waits for the agent."""
 
-    up(hello, geometry, fd) is told of a connection, down() of its end, and
-    heard(message) of everything else that the agent says. All are called by one
-    thread. geometry and fd are those of the agent's memory; a scheduler gets none.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        hello: dict[str, Any],
-        up: Callable[[dict[str, Any], dict[str, Any] | None, int], None],
-        down: Callable[[], None],
-        heard: Callable[[dict[str, Any]], None],
-    ) -> None:
-        self._path, self._up, self._down, self._heard = path, up, down, heard
+    def __init__(self, path: str, hello: dict[str, Any]) -> None:
+        self._path = path
         self._hello = {"op": "hello", "version": PROTOCOL, **hello}
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None  # while connected
         self._out: queue.Queue[bytes | None] = queue.Queue()
         self._closed = threading.Event()
         self._complaint = ""
+
+    def start(
+        self,
+        up: Callable[[dict[str, Any], dict[str, Any] | None, int], None],
+        down: Callable[[], None],
+        heard: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """up(hello, geometry, fd) is told of a connection, down() of its end, and
+        heard(message) of everything else that the agent says. All are called by one
+        thread. geometry and fd are those of the agent's memory; a scheduler gets
+        none."""
+        self._up, self._down, self._heard = up, down, heard
         threading.Thread(target=self._run, name="kvasir-link", daemon=True).start()
 
     @property

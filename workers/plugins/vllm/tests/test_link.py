@@ -34,9 +34,8 @@ class Connection(unittest.TestCase):
         return server
 
     def link(self) -> Link:
-        link = Link(
-            self.path,
-            {"role": "worker"},
+        link = Link(self.path, {"role": "worker"})
+        link.start(
             lambda hello, geometry, fd: self.events.put(("up", hello, geometry, os.read(fd, 4) if fd >= 0 else b"")),
             lambda: self.events.put(("down",)),
             lambda message: self.events.put(("heard", message)),
