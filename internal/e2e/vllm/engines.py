@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 
 DEFAULTS = {
     "HF_HUB_OFFLINE": "1",
@@ -96,26 +97,45 @@ def start(name, args, log, env=None, fork=True):
         try:
             cli.main()
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     engines[name] = pid
 
 
 def end(name, sig):
-    pid = engines.pop(name, None)
-    if pid is None:
+    """Returns when no process of the engine is left: the last one to go may be
+    the one that holds its ports."""
+    group = engines.pop(name, None)
+    if group is None:
         return
-    group = pid
-    for how, patience in ((sig, 15), (signal.SIGKILL, 5)):
+    for how, patience in ((sig, 15), (signal.SIGKILL, 15)):
         try:
             os.killpg(group, how)
         except ProcessLookupError:
             return
         until = time.monotonic() + patience
         while time.monotonic() < until:
-            if os.waitpid(pid, os.WNOHANG)[0]:
+            try:
+                os.waitpid(group, os.WNOHANG)
+            except ChildProcessError:
+                pass  # reaped
+            if not any_alive(group):
                 return
             time.sleep(0.02)
+
+
+def any_alive(group):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                state, _, pgrp = f.read().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == group and state not in "ZX":
+            return True
+    return False
 
 
 def runs(name):
