@@ -31,7 +31,7 @@ type Info struct {
 	// moves KV by Mooncake, host:port. Absent: port 8998 of the URL's host.
 	Bootstrap string `json:"bootstrap,omitempty"`
 	Agent     string `json:"agent,omitempty"` // gRPC target: unix:///path or host:port
-	Tokenizer string      `json:"tokenizer,omitempty"`
+	Tokenizer string `json:"tokenizer,omitempty"`
 	// Peer is where agents pull the worker's blocks, host:port. Only its agent
 	// says so.
 	Peer string `json:"-"`
