@@ -313,10 +313,10 @@ func TestWhereAnAgentLendsIsLearnedAnew(t *testing.T) {
 	script.peer.Store(&address)
 	s <- []workers.Info{{ID: "w0", URL: e.url(), Agent: script.start(t)}}
 	w := ready(t, f, "w0")
-	eventually(t, "it lends", func() bool { return w.Info().Peer == address })
+	trial.Await(t, "it lends", func() bool { return w.Info().Peer == address })
 	script.peer.Store(nil)
 	again <- struct{}{}
-	eventually(t, "it lends no more", func() bool { return w.Info().Peer == "" })
+	trial.Await(t, "it lends no more", func() bool { return w.Info().Peer == "" })
 }
 
 // Blocks in a store that several workers share outlive the worker that told.
