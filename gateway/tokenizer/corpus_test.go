@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -107,9 +108,14 @@ func corpus(t testing.TB, name string, limit int) string {
 	}
 	if out, err := exec.Command("go", "env", "GOROOT").Output(); err == nil {
 		src := filepath.Join(strings.TrimSpace(string(out)), "src")
-		for _, depth := range []string{"net/http/*.go", "*/*.go", "*/*/*.go", "*/*/*/*.go", "*/*/*/*/*.go", "*/*/*/*/*/*.go"} {
-			patterns["code"] = append(patterns["code"], filepath.Join(src, depth))
-		}
+		http := filepath.Join(src, "net", "http")
+		patterns["code"] = []string{filepath.Join(http, "*.go")}
+		_ = filepath.WalkDir(src, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && filepath.Ext(path) == ".go" && filepath.Dir(path) != http {
+				patterns["code"] = append(patterns["code"], path)
+			}
+			return nil
+		})
 	}
 	var b strings.Builder
 	for _, pattern := range patterns[name] {

@@ -92,11 +92,7 @@ func (s subject) special() (list []string) {
 // agree compares the ids of text, and the text of the ids both ways.
 func (s subject) agree(t *testing.T, text string) {
 	t.Helper()
-	want := s.ref.encode(text)
-	got := s.Encode(nil, text, false)
-	if d := difference(got, want); d != "" {
-		t.Fatalf("%.400q: %s", text, d)
-	}
+	want := s.agreeOnIDs(t, text)
 	for _, skip := range []bool{false, true} {
 		if got, want := string(s.Decode(nil, want, skip)), s.ref.decode(want, skip); got != want {
 			t.Errorf("decode of %.400q, skip special %v: got %.400q, want %.400q", text, skip, got, want)
@@ -104,31 +100,62 @@ func (s subject) agree(t *testing.T, text string) {
 	}
 }
 
+func (s subject) agreeOnIDs(t *testing.T, text string) (ids []uint32) {
+	t.Helper()
+	want := s.ref.encode(text)
+	got := s.Encode(nil, text, false)
+	if d := difference(got, want); d != "" {
+		t.Fatalf("%.400q: %s", text, d)
+	}
+	return want
+}
+
+// wholeEffort and more make TestAgreesWithHuggingFace take each corpus as a whole.
+const wholeEffort = 100
+
 // Real text, adversarial text and all of Unicode have the reference's ids, and
 // these ids its text. KVASIR_EFFORT=100 is 20,000 adversarial strings, every code
-// point and 4 MB of each corpus.
+// point, all of the Go distribution's source, all prose and conversations that are
+// here, and 15 MB of multilingual text.
 func TestAgreesWithHuggingFace(t *testing.T) {
 	r := seeded(t)
 	n := 2 * effort(t)
 	parts := map[string][]string{}
 	for _, name := range corpora {
-		parts[name] = chunks(corpus(t, name, max(5, n)*1_000_000), 20_000)
+		limit := max(5, n) * 1_000_000
+		if name == "multi" {
+			limit = min(limit, 15_000_000)
+		}
+		parts[name] = chunks(corpus(t, name, limit), 20_000)
 	}
 	subjects(t, func(t *testing.T, s subject) {
 		for _, name := range corpora {
-			for _, i := range r.Perm(len(parts[name]))[:min(n, len(parts[name]))] {
+			order := r.Perm(len(parts[name]))
+			for _, i := range order[:min(n, len(order))] {
 				s.agree(t, parts[name][i])
 			}
+			if effort(t) < wholeEffort {
+				continue
+			}
+			size := 0
+			for _, part := range parts[name] {
+				s.agreeOnIDs(t, part)
+				size += len(part)
+			}
+			t.Logf("all %d bytes of %s agree", size, name)
 		}
 		special := s.special()
 		for range 200 * effort(t) {
 			s.agree(t, randomText(r, special))
 		}
+		blocks := 0
 		everyRune(func(block int, text string) {
-			if r.IntN(100) < effort(t) {
+			if r.IntN(wholeEffort) < effort(t) {
 				s.agree(t, text)
+				blocks++
 			}
 		})
+		t.Logf("%d adversarial strings and %d blocks of 256 code points agree", 200*effort(t), blocks)
 	})
 }
 
