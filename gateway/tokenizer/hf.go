@@ -215,7 +215,13 @@ func (d *definition) addMerge(both []byte, split int) bool {
 	if split == 0 || split == len(both) {
 		return false
 	}
-	left, right, merged := d.vocab.id(both[:split]), d.vocab.id(both[split:]), d.vocab.id(both)
+	merged := uint32(none)
+	if n := len(d.merges); n > 0 && string(d.vocab.bytes(d.merges[n-1].merged)) == string(both) {
+		merged = d.merges[n-1].merged // the next way to part the same piece
+	} else {
+		merged = d.vocab.id(both)
+	}
+	left, right := d.vocab.id(both[:split]), d.vocab.id(both[split:])
 	if left == none || right == none || merged == none {
 		return false
 	}

@@ -184,15 +184,15 @@ func (t *Tokenizer) proveWords(proven []bool) {
 	all := true
 	for id := range t.vocab.spans {
 		piece := t.vocab.bytes(uint32(id))
-		if len(piece) == 0 || !t.mergeable(uint32(id)) || t.vocab.id(piece) != uint32(id) {
+		if !proven[id] && (len(piece) == 0 || !t.ignoreMerges || !t.mergeable(uint32(id)) || t.vocab.id(piece) != uint32(id)) {
 			continue
 		}
-		if len(piece) > maxScanned && t.ignoreMerges {
+		if len(piece) > maxScanned {
 			e.mergeSymbols(text(piece))
 			proven[id] = len(e.ids) == 1 && e.ids[0] == uint32(id)
 		}
 		all = all && proven[id]
-		if len(piece) <= maxPacked && (proven[id] || t.ignoreMerges) {
+		if len(piece) <= maxPacked {
 			t.words.add(pack(text(piece), 0, len(piece)), uint32(id))
 		}
 	}
