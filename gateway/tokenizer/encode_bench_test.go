@@ -68,7 +68,7 @@ func BenchmarkEncodeCold(b *testing.B) {
 		for b.Loop() {
 			clear(e.short[:])
 			clear(e.long[:])
-			clear(tok.cache.slots[:])
+			tok.Forget()
 			e.dst = ids[:0]
 			e.encode(text)
 		}
@@ -95,7 +95,7 @@ func BenchmarkEncodeNew(b *testing.B) {
 			b.StopTimer()
 			clear(e.short[:])
 			clear(e.long[:])
-			clear(tok.cache.slots[:])
+			tok.Forget()
 			for i, parts := range parts {
 				if i == 1 {
 					b.StartTimer()
