@@ -251,7 +251,7 @@ func TestAClientThatLeavesEndsTheUpstream(t *testing.T) {
 }
 
 func TestTimeLimits(t *testing.T) {
-	short := 30 * time.Millisecond
+	short := 500 * time.Millisecond // a busy machine must have let the request in by then
 	for name, c := range map[string]struct {
 		limits Limits
 		given  string

@@ -205,10 +205,10 @@ func (s *seat) serves(model string) bool {
 // space reports whether more workers than there are passes have time for another
 // request. A model without workers has: that is for the dispatch to say.
 func (g *Gateway) space(model string, passes int, now time.Time) bool {
-	most := milliseconds(g.c.Limits.QueueAhead)
-	if most < 0 {
+	if g.c.Limits.QueueAhead < 0 {
 		return true
 	}
+	most := milliseconds(g.c.Limits.QueueAhead)
 	seats := g.seats()
 	if len(seats) == 0 {
 		return true

@@ -106,6 +106,7 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 			return nil, fmt.Errorf("admin: %w", err)
 		}
 	}
+	spareMemory()
 	return f, nil
 }
 
