@@ -61,6 +61,7 @@ type diskStore interface {
 	Write(policy.Slot, kv.Block, []byte) error
 	Read(policy.Slot, []byte) error
 	Tombstone(policy.Slot) error
+	Skipped() int
 	Close() error
 }
 
@@ -81,7 +82,6 @@ func (m *Manager) openDisks(c Config) error {
 			if err != nil {
 				return nil, nil, err
 			}
-			d.skipped += s.Skipped()
 			return s, found, nil
 		}
 		t.devices, parts = append(t.devices, d), append(parts, capacity)
@@ -108,6 +108,7 @@ func (m *Manager) openDisks(c Config) error {
 // joined adds a device's blocks to the tier.
 func (m *Manager) joined(d *device, store diskStore, found []policy.Held) {
 	d.store = store
+	d.skipped += store.Skipped()
 	for i := range found {
 		found[i].Slot += d.first
 	}
