@@ -65,8 +65,12 @@ func (x *exchange) try(p *placement, b *booking) (err error, again bool) {
 		return x.upstreamError(p, "did not answer", silenced(ctx, err))
 	}
 	defer resp.Body.Close()
+	x.noPlace = p.split == nil && busy(resp)
+	b.taken = !x.noPlace
 	x.refused = resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable
 	switch {
+	case x.noPlace:
+		return fail(CodeOverloaded, "", "every worker is busy").after(defaultRetryAfter), true
 	case x.refused:
 		err, _ := x.upstreamError(p, "refused", errors.New(resp.Status))
 		return err, true

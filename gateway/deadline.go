@@ -81,7 +81,10 @@ func (x *exchange) watchDeadline() (stop func()) {
 // queue waits until a worker has time for the request.
 func (x *exchange) queue() error {
 	r := x.g.room(x.q.model)
-	w := x.waiter(r)
+	return x.wait(r, x.waiter(r))
+}
+
+func (x *exchange) wait(r *room, w *waiter) error {
 	came := x.g.c.Now()
 	if err := r.enter(w, came); err != nil {
 		return err
@@ -105,7 +108,7 @@ func (x *exchange) queue() error {
 		x.latest = time.Time{} // it was promised a place
 	}
 	if waited >= time.Millisecond {
-		x.entry.update(func(rec *Record) { rec.QueuedMS = milliseconds(waited) })
+		x.entry.update(func(rec *Record) { rec.QueuedMS += milliseconds(waited) })
 	}
 	return nil
 }

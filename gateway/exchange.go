@@ -77,6 +77,8 @@ type exchange struct {
 	refused       bool
 	retries, lost int
 	suspicion     float64
+	// noPlace says that the last worker had no place for the request.
+	noPlace bool
 	// splits counts the attempts in two legs that failed; whole says why there may
 	// be none, "" if there may.
 	splits int
@@ -221,6 +223,13 @@ func (x *exchange) dispatch() (err error) {
 		var again bool
 		if err, again = x.try(p, b); err == nil || !again || x.ctx.Err() != nil {
 			return err
+		}
+		if x.noPlace {
+			x.noPlace = false
+			if err := x.waitForPlace(p); err != nil {
+				return err
+			}
+			continue
 		}
 		lost = x.g.c.Now()
 		if p.split != nil && p.split.fault != noFault {

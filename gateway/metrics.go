@@ -31,6 +31,7 @@ type metrics struct {
 	tenantRequests *prometheus.CounterVec
 	tenantTokens   *prometheus.CounterVec
 	upstreamErrors *prometheus.CounterVec
+	busy           *prometheus.CounterVec
 	onboardBlocks  *prometheus.CounterVec
 	onboardSeconds *prometheus.HistogramVec
 	onboardFailed  *prometheus.CounterVec
@@ -85,6 +86,7 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 		tenantTokens:   counter("kvasir_gateway_tenant_tokens_total", "Tokens charged to each tenant, by kind, prompt or completion.", "tenant", "kind"),
 		upstreamErrors: counter("kvasir_gateway_upstream_errors_total",
 			"Failures of workers: no connection, 5xx, answers broken off.", "model", "worker"),
+		busy:           counter("kvasir_gateway_worker_busy_total", "Requests that a worker had no place for; they wait in the gateway and are sent again.", "model", "worker"),
 		onboardBlocks:  counter("kvasir_gateway_onboard_blocks_total", "Blocks of restore plans, by the tier they came from; missed ones have tier none.", "model", "tier"),
 		onboardSeconds: histogram("kvasir_gateway_onboard_seconds", "Duration of restore plans that agents carried out.", latencyBuckets, "model"),
 		onboardFailed:  counter("kvasir_gateway_onboard_failures_total", "Restore plans that failed or were cut short; the engine recomputes.", "model", "worker"),

@@ -45,6 +45,9 @@ type booking struct {
 	seat   *seat
 	placed *placement
 	once   sync.Once
+	// taken is set unless the worker had no place for the request: then its end
+	// leaves none.
+	taken bool
 	// assumed fires the first token of an answer that isn't a stream, when it is
 	// predicted; nobody else would tell.
 	assumed *time.Timer
@@ -165,6 +168,8 @@ func (p *placement) end() {
 func (x *exchange) candidates() ([]*seat, error) {
 	seats := x.g.seats()
 	longest, anyone, fit := 0, false, make([]*seat, 0, len(seats))
+	now := x.g.c.Now()
+	var full []*seat
 	var firsts []*seat
 	var takes string // how the decode workers have KV handed over
 	for _, s := range seats {
@@ -177,6 +182,8 @@ func (x *exchange) candidates() ([]*seat, error) {
 		longest = max(longest, n)
 		switch {
 		case n > 0 && len(x.prompt.tokens) > n:
+		case s.isFull(now) && info.Role != kv.Prefill:
+			full = append(full, s)
 		case info.Role == kv.Prefill:
 			firsts = append(firsts, s)
 		default:
@@ -185,6 +192,9 @@ func (x *exchange) candidates() ([]*seat, error) {
 				takes = handoverKind(info)
 			}
 		}
+	}
+	if len(fit) == 0 {
+		fit = full
 	}
 	if len(firsts) > 0 && takes != "" && x.unsplittable() == "" {
 		for _, s := range firsts {
@@ -351,6 +361,9 @@ func (b *booking) release() {
 		defer b.g.stir(b.seat.worker.Known().Model)
 		b.g.placing.Lock()
 		defer b.g.placing.Unlock()
+		if b.taken {
+			b.seat.fullUntil.Store(0)
+		}
 		now := b.g.c.Now()
 		b.g.loads.Note(b.worker, b.g.ledger, now)
 		b.placed.accompaniedLocked(now)

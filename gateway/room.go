@@ -36,7 +36,9 @@ const (
 // waiter is a request in a room.
 type waiter struct {
 	queue.Ticket
-	wanted time.Time  // when it should be let in; Ticket.Latest: when it is of no use any more
+	// wanted is when it should be let in, zero if it is not asked; Ticket.Latest is
+	// when it is of no use any more.
+	wanted time.Time
 	in     chan error // capacity 1: nil lets it in
 }
 
@@ -91,7 +93,7 @@ func (r *room) hopeless(t *queue.Ticket, wanted, now time.Time) error {
 }
 
 func (r *room) hopelessLocked(t *queue.Ticket, wanted, now time.Time) error {
-	if r.queue.Len() == 0 {
+	if r.queue.Len() == 0 || wanted.IsZero() {
 		return nil
 	}
 	wait := r.queue.Wait(t, now, r.guess())
@@ -205,9 +207,6 @@ func (s *seat) serves(model string) bool {
 // space reports whether more workers than there are passes have time for another
 // request. A model without workers has: that is for the dispatch to say.
 func (g *Gateway) space(model string, passes int, now time.Time) bool {
-	if g.c.Limits.QueueAhead < 0 {
-		return true
-	}
 	most := milliseconds(g.c.Limits.QueueAhead)
 	seats := g.seats()
 	if len(seats) == 0 {
@@ -223,10 +222,10 @@ func (g *Gateway) space(model string, passes int, now time.Time) bool {
 		if !s.serves(model) {
 			continue
 		}
-		if serving++; s.waitLocked(g.loads, now) > most {
+		if serving++; s.isFull(now) || most >= 0 && s.waitLocked(g.loads, now) > most {
 			continue
 		}
-		if free++; free > passes {
+		if free++; free > passes || most < 0 {
 			return true
 		}
 	}

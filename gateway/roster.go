@@ -25,6 +25,9 @@ type seat struct {
 	worker  *workers.Worker
 	id      kv.WorkerID
 	context atomic.Int64 // the engine's context length once it is known
+	// fullUntil is until when, in Unix nanoseconds, nothing is sent there: it had no
+	// place for a request, and none of its own has ended since.
+	fullUntil atomic.Int64
 
 	// Guarded by Gateway.placing.
 	account *router.Account
