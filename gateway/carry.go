@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -112,7 +113,7 @@ func (x *exchange) carryOn(failed *placement, cause error) (done bool, err error
 	if why := x.stuck(); why != "" {
 		return false, notContinued(cause, why)
 	}
-	if err := x.resume(failed); err != nil {
+	if err := x.resume(failed, cause); err != nil {
 		return false, notContinued(cause, err.Error())
 	}
 	if x.answer.finish != "" || x.q.maxTokens > 0 && len(x.carry.ids) >= x.q.maxTokens {
@@ -135,8 +136,11 @@ func (x *exchange) carryOn(failed *placement, cause error) (done bool, err error
 const mostSuspicion = 2.5
 
 // suspect counts a worker that died of one of its requests, which may have been
-// this one as well as any other.
-func (x *exchange) suspect(failed *placement) {
+// this one as well as any other, unless it was dead before.
+func (x *exchange) suspect(failed *placement, cause error) {
+	if op := (*net.OpError)(nil); errors.As(cause, &op) && op.Op == "dial" {
+		return
+	}
 	x.suspicion += 1 / float64(max(1, failed.company))
 }
 
@@ -148,7 +152,7 @@ func notContinued(cause error, why string) error {
 }
 
 // resume works out what the next worker is asked.
-func (x *exchange) resume(failed *placement) error {
+func (x *exchange) resume(failed *placement, cause error) error {
 	c := x.carry
 	if c == nil {
 		c = &carried{asked: x.prompt}
@@ -169,7 +173,7 @@ func (x *exchange) resume(failed *placement) error {
 	}
 	x.heard.ids, x.heard.held = c.ids, nil
 	if len(c.ids) == before {
-		x.suspect(failed)
+		x.suspect(failed, cause)
 	} else {
 		x.suspicion = 0
 	}

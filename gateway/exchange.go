@@ -244,7 +244,7 @@ func (x *exchange) dispatch() (err error) {
 			}
 			continue
 		}
-		if !x.mayRetry(p) {
+		if !x.mayRetry(p, err) {
 			return err
 		}
 		x.g.metrics.retries.WithLabelValues(x.q.model).Inc()
@@ -259,11 +259,11 @@ func (x *exchange) dispatch() (err error) {
 // mayRetry reports whether the request may be tried elsewhere after failed did not
 // begin to answer it. The budget guards a fleet that struggles. A worker that is
 // gone takes no more load, and all its requests come back at once.
-func (x *exchange) mayRetry(failed *placement) bool {
+func (x *exchange) mayRetry(failed *placement, cause error) bool {
 	most := x.g.c.Limits.Retries
 	if !x.refused && !failed.worker.Ready() {
 		x.lost++
-		x.suspect(failed)
+		x.suspect(failed, cause)
 		return x.lost <= max(most, x.g.c.Limits.Migrations) && x.suspicion <= mostSuspicion
 	}
 	x.retries++

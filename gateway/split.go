@@ -309,7 +309,7 @@ func (x *exchange) splitAgain(p *placement, err error) bool {
 		case errors.As(err, &failed) && !failed.worker:
 			x.whole = "its first leg was refused" // as the whole may be, and then for its own sake
 		case !first.Ready():
-			x.suspect(s.first)
+			x.suspect(s.first, err)
 		}
 	}
 	return x.suspicion <= mostSuspicion

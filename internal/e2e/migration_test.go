@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -19,9 +18,7 @@ import (
 // how many streams are live, KVASIR_KILLS how many workers are killed.
 func TestStreamsSurviveKill9(t *testing.T) {
 	streams, kills := fromEnv(t, "KVASIR_STREAMS", 64), fromEnv(t, "KVASIR_KILLS", 4)
-	seed := uint64(fromEnv(t, "KVASIR_SEED", int(time.Now().UnixNano())))
-	t.Logf("KVASIR_SEED=%d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := seeded(t)
 	etcdPort := freePort(t)
 	etcdServer(t, etcdPort, freePort(t), t.TempDir())
 	config := writeFile(t, "fleet.yaml", fmt.Sprintf(`
@@ -43,34 +40,15 @@ limits: {first_byte: 3m, request: 5m}
 	g := ready(t, start(t, "gateway", nil, binary, "serve", "--config", config))
 	g.awaitWorkers(len(ids))
 
-	const prompts, length = 8, 400
-	request := func(i int) openai.ChatCompletionRequest {
-		return openai.ChatCompletionRequest{
-			Model: "tiny", Temperature: greedy, MaxCompletionTokens: length,
-			Messages: []openai.ChatCompletionMessage{{Role: "user", Content: strings.Repeat(fmt.Sprintf("prompt %d ", i%prompts), 8)}},
-		}
-	}
-	var unbroken [prompts]answer
-	for i := range unbroken {
-		a, err := g.stream(t.Context(), request(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		unbroken[i] = a
-	}
-
+	whole := g.unbroken(t)
 	var wg sync.WaitGroup
 	var live, wrong atomic.Int64
 	for i := range streams {
 		live.Add(1)
 		wg.Go(func() {
 			defer live.Add(-1)
-			whole := unbroken[i%prompts]
-			a, err := g.stream(t.Context(), request(i))
-			if err != nil || a.text != whole.text || a.tokens != whole.tokens || a.prompt != whole.prompt {
+			if !g.sameAs(t, i, whole) {
 				wrong.Add(1)
-				t.Errorf("stream %d: %v; %d + %d tokens, not %d + %d; %d of %d bytes are the unbroken run's", i, err,
-					a.prompt, a.tokens, whole.prompt, whole.tokens, common(a.text, whole.text), len(whole.text))
 			}
 		})
 	}
@@ -101,6 +79,40 @@ limits: {first_byte: 3m, request: 5m}
 	if moved == 0 {
 		t.Error("no stream was carried on: the kills came too late")
 	}
+}
+
+// tinyRequest is the i-th stream of those that are compared, of a few prompts.
+func tinyRequest(i int) openai.ChatCompletionRequest {
+	return openai.ChatCompletionRequest{
+		Model: "tiny", Temperature: greedy, MaxCompletionTokens: 400,
+		Messages: []openai.ChatCompletionMessage{{Role: "user", Content: strings.Repeat(fmt.Sprintf("prompt %d ", i), 8)}},
+	}
+}
+
+// unbroken are the answers to a few prompts of which nothing broke.
+func (g gateway) unbroken(t *testing.T) (whole [8]answer) {
+	t.Helper()
+	for i := range whole {
+		a, err := g.stream(t.Context(), tinyRequest(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole[i] = a
+	}
+	return whole
+}
+
+// sameAs asks for one of them again and reports whether the answer is the same.
+func (g gateway) sameAs(t *testing.T, i int, unbroken [8]answer) bool {
+	k := i % len(unbroken)
+	whole := unbroken[k]
+	a, err := g.stream(t.Context(), tinyRequest(k))
+	if err == nil && a.text == whole.text && a.tokens == whole.tokens && a.prompt == whole.prompt {
+		return true
+	}
+	t.Errorf("stream %d: %v; %d + %d tokens, not %d + %d; %d of %d bytes are the unbroken run's", i, err,
+		a.prompt, a.tokens, whole.prompt, whole.tokens, common(a.text, whole.text), len(whole.text))
+	return false
 }
 
 // fromEnv is a number from the environment, or its default.
