@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -104,10 +105,21 @@ func (x *exchange) tooSoon(p *placement, events []byte) bool {
 	return true
 }
 
+// isWhole reports whether the last event of a stream lacks nothing but its blank
+// line.
+func isWhole(event []byte) bool {
+	for payload := range payloads(event) {
+		if string(payload) != "[DONE]" && !json.Valid(payload) {
+			return false
+		}
+	}
+	return true
+}
+
 // streamEnd judges how an upstream's stream ended; rest is an event without its
 // blank line.
 func (x *exchange) streamEnd(p *placement, b *booking, resp *http.Response, rest []byte, readErr error) (err error, again bool) {
-	if readErr == io.EOF && len(rest) > 0 && !x.tooSoon(p, rest) {
+	if readErr == io.EOF && len(rest) > 0 && isWhole(rest) && !x.tooSoon(p, rest) {
 		if err, again := x.passEvents(p, b, resp, rest); err != nil {
 			return err, again
 		}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"unicode/utf8"
 )
 
 // take turns a worker's events into the client's, and books what they say. A
@@ -77,7 +78,7 @@ func (x *exchange) event(line, payload []byte, heed bool) error {
 func (x *exchange) listen(payload []byte) error {
 	switch {
 	case string(payload) == "[DONE]":
-	case len(payload) < 2 || payload[0] != '{' || payload[len(payload)-1] != '}':
+	case len(payload) < 2 || payload[0] != '{' || payload[len(payload)-1] != '}' || !utf8.Valid(payload):
 		return errGarbage
 	case engineFailed(payload):
 		return errors.New(errorMessage(payload))

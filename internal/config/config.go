@@ -156,6 +156,9 @@ type Limits struct {
 	// Longest time to the first event of a stream, then 504; and longest wait in the
 	// queue, then 429.
 	FirstByte Duration `yaml:"first_byte"`
+	// Longest silence of a worker within a stream, which then goes on at another
+	// one where that is exact.
+	Idle Duration `yaml:"idle"`
 	// How long a request may be predicted to wait at the best worker before it waits
 	// in the gateway instead, by priority and tenant. Below 0: all is sent at once.
 	QueueAhead Duration `yaml:"queue_ahead"`

@@ -11,6 +11,7 @@ func Default() *Config {
 			Body:         32 << 20,
 			InFlight:     4096,
 			FirstByte:    Duration(5 * time.Minute),
+			Idle:         Duration(time.Minute),
 			QueueAhead:   Duration(100 * time.Millisecond),
 			Queue:        1024,
 			QueueBytes:   256 << 20,

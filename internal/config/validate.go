@@ -72,6 +72,9 @@ func (v *validator) queue(l Limits) {
 	if l.TTFT < 0 {
 		v.fail("limits.ttft", "must not be below 0")
 	}
+	if l.Idle <= 0 {
+		v.fail("limits.idle", "must be more than 0: how long a stream's worker may be silent")
+	}
 	if l.ClientStall < Duration(2*time.Second) {
 		v.fail("limits.client_stall", "must be at least 2s")
 	}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // faulty is a TCP proxy in front of a real service. While it is parted nothing
@@ -16,8 +18,8 @@ import (
 type faulty struct {
 	target   string
 	listener net.Listener
-	// spoil decides what becomes of a connection by the first bytes that its client
-	// sent; nil: nothing does.
+	// spoil decides what becomes of a connection after a request that begins with
+	// these bytes; nil: nothing does.
 	spoil func(sent []byte) fault
 
 	mu     sync.Mutex
@@ -25,10 +27,16 @@ type faulty struct {
 	passes chan struct{} // closed while bytes may pass
 }
 
-// fault is what happens to a connection after so many bytes from the service.
+// fault is what happens to a connection after so many more bytes from the service.
 type fault struct {
 	after int
 	how   string // "": nothing
+}
+
+// ruin is the fault that a connection is in for.
+type ruin struct {
+	mu sync.Mutex
+	fault
 }
 
 func newFaulty(t *testing.T, target string, spoil func(sent []byte) fault) *faulty {
@@ -113,56 +121,60 @@ func (f *faulty) serve(client net.Conn) {
 		return
 	}
 	defer f.hold(service)()
-	first := make([]byte, 64<<10)
-	n, err := client.Read(first)
-	if err != nil {
-		return
-	}
-	var bad fault
-	if f.spoil != nil {
-		bad = f.spoil(first[:n])
-	}
-	f.await()
-	if _, err := service.Write(first[:n]); err != nil {
-		return
-	}
+	var bad ruin
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f.copy(service, client, fault{})
+		f.requests(service, client, &bad)
 		service.(*net.TCPConn).CloseWrite()
 	}()
-	f.copy(client, service, bad)
+	f.answers(client, service, &bad)
 	client.Close()
 	service.Close()
 	<-done
 }
 
-// copy passes bytes on until either side ends or the fault has come.
-func (f *faulty) copy(to, from net.Conn, bad fault) {
-	buf, passed := make([]byte, 4<<10), 0
+func (f *faulty) requests(service, client net.Conn, bad *ruin) {
+	buf := make([]byte, 64<<10)
 	for {
-		n, err := from.Read(buf)
+		n, err := client.Read(buf)
 		f.await()
-		out := buf[:n]
-		if bad.how != "" && passed+n >= bad.after {
-			out = out[:bad.after-passed]
+		if f.spoil != nil && n > 0 {
+			bad.mu.Lock()
+			bad.fault = f.spoil(buf[:n])
+			bad.mu.Unlock()
 		}
-		if bad.how == "slows" {
-			out = nil
-			for _, b := range buf[:n] {
-				if _, err := to.Write([]byte{b}); err != nil {
-					return
-				}
-				time.Sleep(20 * time.Microsecond)
-			}
-		}
-		if _, err := to.Write(out); err != nil {
+		if _, wrong := service.Write(buf[:n]); wrong != nil || err != nil {
 			return
 		}
-		passed += n
-		if bad.how != "" && bad.how != "slows" && passed >= bad.after {
-			f.end(to, from, bad.how)
+	}
+}
+
+// answers passes bytes on until either side ends or the fault has come.
+func (f *faulty) answers(client, service net.Conn, bad *ruin) {
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := service.Read(buf)
+		f.await()
+		out := buf[:n]
+		bad.mu.Lock()
+		how, comes := bad.how, bad.how != "" && bad.how != "slows" && n >= bad.after
+		if comes {
+			out = out[:bad.after]
+		}
+		bad.after -= n
+		bad.mu.Unlock()
+		for ; how == "slows" && len(out) > 64; out = out[64:] {
+			if _, err := client.Write(out[:64]); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := client.Write(out); err != nil {
+			return
+		}
+		if comes {
+			f.end(client, service, how)
 			return
 		}
 		if err != nil {
@@ -186,7 +198,7 @@ func (f *faulty) end(to, from net.Conn, how string) {
 // of anything, turn into garbage or are slow: none fails, and each has the text of
 // an unbroken greedy run.
 func TestStreamsSurviveFaultyConnections(t *testing.T) {
-	rng := seeded(t)
+	rng := trial.Rand(t)
 	var mu sync.Mutex
 	spoiled := map[string]int{}
 	hows := []string{"hangs", "resets", "truncates", "returns garbage", "slows"}
@@ -210,7 +222,7 @@ func TestStreamsSurviveFaultyConnections(t *testing.T) {
 	direct := gateway{g.process, "http://" + startEngine(t, "alone")}
 	whole := direct.unbroken(t)
 
-	streams := fromEnv(t, "KVASIR_STREAMS", 64)
+	streams := trial.Size(t, "KVASIR_STREAMS", 64)
 	var all sync.WaitGroup
 	for i := range streams {
 		all.Go(func() { g.sameAs(t, i, whole) })
@@ -229,16 +241,8 @@ func startEngine(t *testing.T, id string) string {
 	p := start(t, "worker "+id, []string{"TMPDIR=" + t.TempDir()}, binary, "worker", "--config", config, "--id", id)
 	line := p.waitLine("worker is up")
 	var addr string
-	if _, err := fmt.Sscanf(line[bytes.Index([]byte(line), []byte("engine=")):], "engine=http://%s", &addr); err != nil {
+	if _, err := fmt.Sscanf(line[strings.Index(line, "engine=http"):], "engine=http://%s", &addr); err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
 	return addr
-}
-
-// seeded is random by KVASIR_SEED, or by a seed that the log shows.
-func seeded(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := uint64(fromEnv(t, "KVASIR_SEED", int(time.Now().UnixNano())))
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
 }

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,14 +9,16 @@ import (
 	"time"
 
 	openai "github.com/sashabaranov/go-openai"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // Streams survive kill -9 of the workers that serve them, time after time: none
 // fails, and each has the text of an unbroken greedy run. KVASIR_STREAMS says
 // how many streams are live, KVASIR_KILLS how many workers are killed.
 func TestStreamsSurviveKill9(t *testing.T) {
-	streams, kills := fromEnv(t, "KVASIR_STREAMS", 64), fromEnv(t, "KVASIR_KILLS", 4)
-	rng := seeded(t)
+	streams, kills := trial.Size(t, "KVASIR_STREAMS", 64), trial.Size(t, "KVASIR_KILLS", 4)
+	rng := trial.Rand(t)
 	etcdPort := freePort(t)
 	etcdServer(t, etcdPort, freePort(t), t.TempDir())
 	config := writeFile(t, "fleet.yaml", fmt.Sprintf(`
@@ -110,22 +110,16 @@ func (g gateway) sameAs(t *testing.T, i int, unbroken [8]answer) bool {
 	if err == nil && a.text == whole.text && a.tokens == whole.tokens && a.prompt == whole.prompt {
 		return true
 	}
-	t.Errorf("stream %d: %v; %d + %d tokens, not %d + %d; %d of %d bytes are the unbroken run's", i, err,
-		a.prompt, a.tokens, whole.prompt, whole.tokens, common(a.text, whole.text), len(whole.text))
+	same := common(a.text, whole.text)
+	t.Errorf("stream %d (%s): %v; %d + %d tokens, not %d + %d; %d of %d bytes are the unbroken run's, then %q, not %q", i, a.requestID, err,
+		a.prompt, a.tokens, whole.prompt, whole.tokens, same, len(whole.text), a.text[same:], whole.text[same:])
 	return false
 }
 
 // fromEnv is a number from the environment, or its default.
 func fromEnv(t *testing.T, name string, value int) int {
 	t.Helper()
-	if s := os.Getenv(name); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return n
-	}
-	return value
+	return trial.Size(t, name, value)
 }
 
 func common(a, b string) (n int) {
