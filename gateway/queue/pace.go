@@ -23,10 +23,14 @@ func (d *drain) served(tokens float64, now time.Time) {
 }
 
 // rate is in tokens a second. Time in which nobody was let in counts. What is
-// guessed counts as much as one ticket of the usual cost that was seen.
+// guessed counts as much as one ticket of the usual cost that was seen: nothing,
+// if there is no guess.
 func (d *drain) rate(now time.Time, guess, usual float64) float64 {
 	seconds := d.seconds + max(0, now.Sub(d.since).Seconds())
-	return (d.tokens + usual) / max(seconds+usual/max(guess, 1e-9), 1e-9)
+	if guess > 0 {
+		seconds += usual / guess
+	}
+	return (d.tokens + usual) / max(seconds, 1e-9)
 }
 
 // aim compares the tokens that went before tickets with those that were ahead of

@@ -176,6 +176,10 @@ func TestTheWaitIsPredicted(t *testing.T) {
 	if w := wait("normal b 10", 0); w != time.Second/2 {
 		t.Errorf("another tenant waits %s", w)
 	}
+	// Without a guess nobody is said to wait for ever.
+	if w := q.Wait(ticket("normal a 10"), at(10), 0); w > time.Second {
+		t.Errorf("without a guess: %s", w)
+	}
 	// Then what was seen: 100 tokens each 200 ms.
 	q = New(100, 0)
 	for range 51 {
