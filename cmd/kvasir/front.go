@@ -106,7 +106,6 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 			return nil, fmt.Errorf("admin: %w", err)
 		}
 	}
-	spareMemory()
 	return f, nil
 }
 
@@ -154,6 +153,7 @@ func (f *front) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { f.gw.CheckTokens(work); return nil })
+	g.Go(func() error { spareMemory(work); return nil })
 	if f.tenants != nil {
 		g.Go(func() error { f.tenants.watch(work, f.log); return nil })
 	} else {
