@@ -4,12 +4,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/kvasir-ai/kvasir/internal/signals"
 )
 
 // Exit codes: scripts rely on them.
@@ -32,11 +31,7 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process at once: after the first one, default
-	// handling is restored.
-	context.AfterFunc(ctx, stop)
-	err := newRoot().ExecuteContext(ctx)
+	err := newRoot().ExecuteContext(signals.Context())
 	if err == nil {
 		return
 	}

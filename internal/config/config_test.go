@@ -174,6 +174,22 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzKeys: a keys file is read, or refused with the line that is wrong.
+func FuzzKeys(f *testing.F) {
+	f.Add([]byte(`tenants: [{name: ada, keys: ["env:ADA_KEY"], admin: true, weight: 2, priority: high, models: [m]}]`))
+	f.Add([]byte("tenants:\n  - {name: a, keys: [\"sha256:9d1e5ba40ab2ab2c4bdd6d62a4a1de1a4ce46e0ed59ecd7dfd9a9d3f8c2a4ab1\"], group: g}\n  - {nmae: a}\n"))
+	f.Add([]byte("tenants: &x [*x]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		listed, err := ParseTenants("keys.yaml", b)
+		if (listed == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", listed, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "keys.yaml") {
+			t.Fatalf("%q does not name the file", err)
+		}
+	})
+}
+
 func TestSizes(t *testing.T) {
 	for in, want := range map[string]Size{"0": 0, "4096": 4096, "32Ki": 32 << 10, "4GB": 4e9, "1.5GiB": 3 << 29, "10 MiB": 10 << 20} {
 		if got, err := ParseSize(in); err != nil || got != want {

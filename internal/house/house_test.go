@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"internal/loadgen":        {"internal/trace"},
 	"internal/trace":          {},
 	"internal/telemetry":      {},
+	"internal/signals":        {},
 	"internal/trial":          {},
 	"internal/config":         {"internal/kv"},
 	"internal/sim":            {"router", "prefixindex", "kvbm/policy", "internal/kv", "internal/trace"},
