@@ -11,12 +11,12 @@ import (
 const (
 	// leastHeap is up to which size a gateway's heap may grow before it is collected:
 	// small requests cost little garbage, and a collection as much as many of them.
-	leastHeap = 88 << 20
+	leastHeap = 80 << 20
 	// leastGrowth is by how much, in percent, a larger one grows between collections.
 	// Most of it is tables (the index, what engines call their blocks), so memory is
 	// the better thing to spare: over a soak of 20,000 requests a gateway took 133 MiB
 	// with 35 and 172 MiB with 60.
-	leastGrowth = 35
+	leastGrowth = 30
 )
 
 // spareMemory gives back what loading left, which is as much as a vocabulary takes,
