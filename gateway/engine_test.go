@@ -52,6 +52,10 @@ func newStandInOn(net *pipes, t testing.TB, name string) *standIn {
 		fmt.Fprint(w, "vllm:cache_config_info{block_size=\"4\",num_gpu_blocks=\"1024\"} 1.0\n")
 	})
 	mux.HandleFunc("GET /kv_event_sources", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "{}") })
+	mux.HandleFunc("GET /server_info", func(w http.ResponseWriter, r *http.Request) { // SGLang's
+		fmt.Fprintf(w, `{"served_model_name":"m","model_path":"m","page_size":%d,"max_total_num_tokens":4096,"context_length":%d,"disaggregation_mode":"null"}`, blockSize, e.maxContext)
+	})
+	mux.HandleFunc("GET /v1/loads", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"loads":[]}`) })
 	mux.HandleFunc("POST /tokenize", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"count":3,"max_model_len":4096,"tokens":[5,6,7]}`)
 	})

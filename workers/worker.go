@@ -25,7 +25,7 @@ type Worker struct {
 	agent  atomic.Pointer[agentClient]   // nil: none
 	reader atomic.Pointer[events.Reader] // of the engine's own events, when there is no agent
 
-	info      atomic.Pointer[Info] // completed as more is learned
+	info      atomic.Pointer[Info] // completed as more is learned, under completing
 	stats     atomic.Pointer[Stats]
 	healthy   atomic.Bool
 	described atomic.Bool
@@ -36,6 +36,8 @@ type Worker struct {
 	ejected   atomic.Int64 // until when, in Unix nanoseconds; 0: not
 	trial     atomic.Int64 // when the request that tries an ejected worker was sent
 	counters  counters
+
+	completing sync.Mutex
 
 	kick chan struct{} // capacity 1: probe now
 
@@ -170,6 +172,7 @@ func (w *Worker) run(ctx context.Context) {
 	wg.Go(func() { w.watchHealth(ctx) })
 	wg.Go(func() { w.watchBlocks(ctx) })
 	wg.Go(func() { w.watchStats(ctx) })
+	wg.Go(func() { w.learnShare(ctx) })
 	wg.Wait()
 	w.left.Store(true)
 	if w.added {
@@ -177,10 +180,12 @@ func (w *Worker) run(ctx context.Context) {
 	}
 }
 
-// learn completes Info and announces the worker to the Sink. Discovery's word
-// stands where it gave one.
-func (w *Worker) learn(d Info, store string) error {
+// complete adds to Info what discovery did not say, and what also does besides.
+func (w *Worker) complete(d Info, also func(*Info)) Info {
+	w.completing.Lock()
+	defer w.completing.Unlock()
 	info := w.Info()
+	also(&info)
 	fill := func(to *string, from string) {
 		if *to == "" {
 			*to = from
@@ -189,17 +194,24 @@ func (w *Worker) learn(d Info, store string) error {
 	fill(&info.Model, d.Model)
 	fill(&info.Engine, d.Engine)
 	fill(&info.Tokenizer, d.Tokenizer)
-	info.Peer = d.Peer // an agent that was restarted may lend elsewhere, or no more
+	fill(&info.Connector, d.Connector)
+	fill(&info.Bootstrap, d.Bootstrap)
 	if info.BlockSize == 0 {
 		info.BlockSize = d.BlockSize
 	}
 	if info.Role == kv.Aggregated {
 		info.Role = d.Role
 	}
-	if info.Model == "" {
+	w.info.Store(&info)
+	return info
+}
+
+// learn completes Info and announces the worker to the Sink.
+func (w *Worker) learn(d Info, store string) error {
+	if w.Info().Model == "" && d.Model == "" {
 		return errors.New("neither discovery nor the worker says which model it serves")
 	}
-	w.info.Store(&info)
+	info := w.complete(d, func(i *Info) { i.Peer = d.Peer }) // an agent that was restarted may lend elsewhere, or no more
 	if !w.knows(store) {
 		if w.added {
 			w.c.Sink.RemoveWorker(w.id)

@@ -26,8 +26,18 @@ func printRecord(w io.Writer, r gateway.Record) error {
 		return err
 	}
 	printCut(w, r)
+	if r.Bypass != "" {
+		fmt.Fprintf(w, "\none worker serves it: %s\n", bypassed(r.Bypass))
+	}
 	for _, f := range r.Failed {
 		fmt.Fprintf(w, "\ntried %s in vain: %s\n", f.Worker, f.Why)
+	}
+	for _, l := range r.Legs {
+		fmt.Fprintf(w, "\n%s at %s: %s after %.3f ms", l.Role, l.Worker, l.Outcome, l.MS)
+		if l.Why != "" {
+			fmt.Fprintf(w, " (%s)", l.Why)
+		}
+		fmt.Fprintln(w)
 	}
 	if r.Onboard != nil {
 		o, b := r.Onboard, r.Onboard.Blocks
@@ -39,6 +49,21 @@ func printRecord(w io.Writer, r gateway.Record) error {
 		return nil
 	}
 	return printOutcome(w, r)
+}
+
+// bypassed is the reason, in words, for which a request was not shared.
+func bypassed(reason string) string {
+	switch reason {
+	case "cached":
+		return "most of the prompt is cached there"
+	case "short":
+		return "the prompt is computed there sooner than its KV would come from elsewhere"
+	case "queue":
+		return "the prefill workers have too much ahead"
+	case "cheaper":
+		return "that is cheaper than a prefill worker and the transfer"
+	}
+	return reason
 }
 
 // printCandidates is the table of sums. Adapter and transfer have columns only

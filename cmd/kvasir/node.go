@@ -36,7 +36,7 @@ func startNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (*node
 	a := cfg.Agent
 	log = log.With("worker", a.ID)
 	n := &node{info: workers.Info{
-		ID: kv.WorkerID(a.ID), Model: a.Model, URL: a.URL, Engine: a.Engine, Agent: advertised(a),
+		ID: kv.WorkerID(a.ID), Model: a.Model, URL: a.URL, Engine: a.Engine, Role: a.Role, Agent: advertised(a),
 		Events: workers.EventSource{Endpoint: a.Events.Endpoint, Replay: a.Events.Replay, Topic: a.Events.Topic},
 	}}
 	trust, err := fleetTLS(cfg.Fleet)

@@ -20,7 +20,7 @@ import (
 
 func newServe() *cobra.Command {
 	var file, listen, model string
-	var urls []string
+	var urls [3][]string // by role
 	var given []workers.Info
 	c := &cobra.Command{
 		Use:   "serve",
@@ -30,7 +30,9 @@ etcd, of a watched file, or given with --worker. With --worker alone it learns
 the rest from the engines: model, context length, block size, event sockets,
 and the tokenizer, if the engine's model folder can be read here. What cannot
 be learned is said in the log, with the setting that helps. Engines that want a
-key get that of KVASIR_WORKER_API_KEY.`,
+key get that of KVASIR_WORKER_API_KEY. Which engines only prefill and which only
+decode vLLM tells with VLLM_SERVER_DEV_MODE=1; --prefill and --decode say it of
+others.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file)
@@ -45,15 +47,20 @@ key get that of KVASIR_WORKER_API_KEY.`,
 					return fmt.Errorf("--model: %w", err)
 				}
 			}
-			for i, u := range urls {
-				info := workers.Info{ID: kv.WorkerID(fmt.Sprintf("worker-%d", i)), URL: u, Tokenizer: model, APIKey: os.Getenv("KVASIR_WORKER_API_KEY")}
-				if err := info.Validate(); err != nil {
-					return usagef("--worker: %v", err)
+			for role, of := range urls {
+				flag := workerFlags[role].name
+				for i, u := range of {
+					info := workers.Info{
+						ID: kv.WorkerID(fmt.Sprintf("%s-%d", flag, i)), URL: u, Role: kv.Role(role), Tokenizer: model, APIKey: os.Getenv("KVASIR_WORKER_API_KEY"),
+					}
+					if err := info.Validate(); err != nil {
+						return usagef("--%s: %v", flag, err)
+					}
+					given = append(given, info)
 				}
-				given = append(given, info)
 			}
 			if len(given) == 0 && len(cfg.Workers) == 0 && cfg.Discovery.Etcd == nil && cfg.Discovery.File == "" {
-				return usagef("no workers: give --worker URL, or a --config with workers or discovery")
+				return usagef("no workers: give --worker URL (or --prefill and --decode), or a --config with workers or discovery")
 			}
 			return runServe(c.Context(), cfg, given)
 		},
@@ -61,9 +68,18 @@ key get that of KVASIR_WORKER_API_KEY.`,
 	f := c.Flags()
 	f.StringVar(&file, "config", "", "configuration file")
 	f.StringVar(&listen, "listen", "", "address for clients, over the file's")
-	f.StringArrayVar(&urls, "worker", nil, "base URL of an engine; may be given again")
+	for role, flag := range workerFlags {
+		f.StringArrayVar(&urls[role], flag.name, nil, flag.usage)
+	}
 	f.StringVar(&model, "model", "", "model folder, tokenizer.json or .gguf file of the tokenizer that the engines of --worker use")
 	return c
+}
+
+// workerFlags name engines, by their role.
+var workerFlags = [...]struct{ name, usage string }{
+	kv.Aggregated: {"worker", "base URL of an engine; may be given again"},
+	kv.Prefill:    {"prefill", "base URL of an engine that computes prompts for those of --decode; may be given again"},
+	kv.Decode:     {"decode", "base URL of an engine that answers with what those of --prefill computed; may be given again"},
 }
 
 // runServe is the gateway in front of cfg's workers and those given besides.
@@ -127,7 +143,7 @@ func sources(cfg *config.Config, given []workers.Info, log *slog.Logger) ([]work
 
 func workerInfo(w config.Worker) (workers.Info, error) {
 	info := workers.Info{
-		ID: kv.WorkerID(w.ID), Model: w.Model, URL: w.URL, Engine: w.Engine, Role: w.Role, BlockSize: w.BlockSize, Agent: w.Agent, Ranks: w.Ranks,
+		ID: kv.WorkerID(w.ID), Model: w.Model, URL: w.URL, Engine: w.Engine, Role: w.Role, Connector: w.Connector, Bootstrap: w.Bootstrap, BlockSize: w.BlockSize, Agent: w.Agent, Ranks: w.Ranks,
 		Events: workers.EventSource{Endpoint: w.Events.Endpoint, Replay: w.Events.Replay, Topic: w.Events.Topic}, APIKey: w.APIKey,
 	}
 	if w.APIKeyEnv != "" {

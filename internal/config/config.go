@@ -56,8 +56,16 @@ type Worker struct {
 	URL string `yaml:"url"`
 	// vllm, sglang, trtllm or embedded.
 	Engine string `yaml:"engine"`
-	// aggregated, prefill or decode. Only aggregated is served yet.
+	// aggregated, prefill or decode: prefill workers compute long prompts and hand
+	// their KV to decode workers, which answer. Absent: what the engine says, where
+	// it does, else aggregated.
 	Role kv.Role `yaml:"role"`
+	// What moves KV from a vLLM prefill worker: nixl or mooncake. Absent: what the
+	// engine says, where it does, else nixl.
+	Connector string `yaml:"connector"`
+	// Bootstrap server of an SGLang or Mooncake prefill worker, host:port. Absent:
+	// asked of SGLang, else port 8998 of the URL's host.
+	Bootstrap string `yaml:"bootstrap"`
 	// Tokens in a KV block. Absent: asked of the agent or the engine.
 	BlockSize int `yaml:"block_size"`
 	// Data-parallel ranks of the engine (vLLM's --data-parallel-size). Each is a
@@ -264,6 +272,8 @@ type Agent struct {
 	Engine string `yaml:"engine"`
 	// Model name that the engine serves.
 	Model string `yaml:"model"`
+	// Role that it registers under: aggregated, prefill or decode.
+	Role kv.Role `yaml:"role"`
 	// Base URL of an engine that runs already.
 	URL string `yaml:"url"`
 	// gRPC address of the control API: unix:///path or host:port. Absent: a

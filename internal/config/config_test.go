@@ -60,23 +60,22 @@ func problems(t *testing.T, src string, env ...string) string {
 
 func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 	for src, want := range map[string]string{
-		"listne: :8000\n":                                       `k.yaml:1: unknown setting "listne"; expected one of admin, agent,`,
-		"router:\n  polcy: x\n":                                 `k.yaml:2: unknown setting "polcy" under router; expected one of policy, seed`,
-		"listen: :1\nlisten: :2\n":                              `k.yaml:2: listen: already set on line 1`,
-		"workers: 3\n":                                          `k.yaml:1: workers: expected a list, found "3"`,
-		"workers:\n  - block_size: many\n":                      `k.yaml:2: workers[0].block_size: "many" is not a whole number`,
-		"router: [a]\n":                                         `k.yaml:1: router: expected settings (key: value), found a list`,
-		"listen: {a: b}\n":                                      `k.yaml:1: listen: expected one value, found settings`,
-		"tiers: {eviction: fifo}\n":                             `k.yaml:1: tiers.eviction: is "fifo"; use lru or arc`,
-		"tiers:\n  cpu: lots\n":                                 `k.yaml:2: tiers.cpu: "lots" is not a size`,
-		"tiers:\n  disk:\n    path: /x\n":                       `k.yaml:3: tiers.disk.size: missing`,
-		"listen: [\n":                                           `not YAML`,
-		"listen: :1\n---\nlisten: :2\n":                         `more than one YAML document`,
-		"router: {policy: best}\n":                              `k.yaml:1: router.policy: "best" is not one of predicted`,
-		"workers:\n  - {id: a, url: ftp://x}\n":                 `k.yaml:2: workers[0].url: "ftp://x" is not a URL`,
-		"workers:\n  - {id: a}\n":                               `k.yaml:2: workers[0].url: missing`,
-		"workers:\n  - {id: a, role: boss}\n":                   `k.yaml:2: workers[0].role: kv: unknown role "boss"`,
-		"workers:\n  - {id: a, url: http://x, role: prefill}\n": `not served yet`,
+		"listne: :8000\n":                       `k.yaml:1: unknown setting "listne"; expected one of admin, agent,`,
+		"router:\n  polcy: x\n":                 `k.yaml:2: unknown setting "polcy" under router; expected one of policy, seed`,
+		"listen: :1\nlisten: :2\n":              `k.yaml:2: listen: already set on line 1`,
+		"workers: 3\n":                          `k.yaml:1: workers: expected a list, found "3"`,
+		"workers:\n  - block_size: many\n":      `k.yaml:2: workers[0].block_size: "many" is not a whole number`,
+		"router: [a]\n":                         `k.yaml:1: router: expected settings (key: value), found a list`,
+		"listen: {a: b}\n":                      `k.yaml:1: listen: expected one value, found settings`,
+		"tiers: {eviction: fifo}\n":             `k.yaml:1: tiers.eviction: is "fifo"; use lru or arc`,
+		"tiers:\n  cpu: lots\n":                 `k.yaml:2: tiers.cpu: "lots" is not a size`,
+		"tiers:\n  disk:\n    path: /x\n":       `k.yaml:3: tiers.disk.size: missing`,
+		"listen: [\n":                           `not YAML`,
+		"listen: :1\n---\nlisten: :2\n":         `more than one YAML document`,
+		"router: {policy: best}\n":              `k.yaml:1: router.policy: "best" is not one of predicted`,
+		"workers:\n  - {id: a, url: ftp://x}\n": `k.yaml:2: workers[0].url: "ftp://x" is not a URL`,
+		"workers:\n  - {id: a}\n":               `k.yaml:2: workers[0].url: missing`,
+		"workers:\n  - {id: a, role: boss}\n":   `k.yaml:2: workers[0].role: kv: unknown role "boss"`,
 		"workers:\n  - {id: a, url: http://x, ranks: 2, agent: unix:///a}\n": `leave those out`,
 		"workers:\n  - {id: a, url: http://x, api_key: k, api_key_env: K}\n": `set besides api_key`,
 		"tiers: {peer: {listen: \"0.0.0.0:7001\"}}\n":                        `k.yaml:1: tiers.peer.secret: missing`,
@@ -90,6 +89,34 @@ func TestProblemsNameFileLineAndWhatWasExpected(t *testing.T) {
 		if got := problems(t, src); !strings.Contains(got, want) {
 			t.Errorf("%q:\n got %s\nwant %s", src, got, want)
 		}
+	}
+}
+
+// Workers that are to share requests are checked for whether they can.
+func TestRolesThatDoNotFit(t *testing.T) {
+	const p, d = "  - {id: p, url: http://x, role: prefill%s}\n", "  - {id: d, url: http://y, role: decode%s}\n"
+	for _, c := range []struct{ prefill, decode, more, want string }{
+		{p, "", "", "k.yaml:2: workers[0].role: no decode worker"},
+		{"", d, "", "workers[0].role: no prefill worker"},
+		{p, d, ", engine: embedded", "the embedded engine hands no KV over"},
+		{p, d, ", model: a", ""},
+		{p, d, ", engine: sglang, connector: nixl", "is vLLM's"},
+		{p, d, ", connector: carrier", "is not one of nixl, mooncake"},
+		{p, d, ", bootstrap: \"h:1\"", "only prefill workers that are SGLang"},
+		{p, d, ", bootstrap: h", "is not an address"},
+		{"  - {id: p, url: http://x, role: prefill, engine: sglang}\n", d, "", "is vllm, and the prefill worker \"p\" is sglang"},
+		{"  - {id: p, url: http://x, role: prefill, connector: mooncake, bootstrap: \"h:1\"}\n", d, "", ""},
+		{"  - {id: p, url: http://x, role: prefill, block_size: 16}\n", "  - {id: d, url: http://x, role: decode, block_size: 32}\n", "", "32 tokens, and 16 at the prefill worker"},
+		{p, d, "", ""},
+	} {
+		with := func(w string) string { return strings.Replace(w, "%s", c.more, 1) }
+		got := problems(t, "workers:\n"+with(c.prefill)+with(c.decode))
+		if !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	if got := problems(t, "discovery: {file: /x}\nworkers:\n"+strings.Replace(p, "%s", "", 1)); got != "" {
+		t.Errorf("the decode workers may come from the file: %s", got)
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/kvasir-ai/kvasir/internal/kv"
 )
 
 // Policies that the router has.
@@ -26,6 +24,9 @@ func (c *Config) validate(file string, lines map[string]int) []Problem {
 	}
 	v.models(c.Models)
 	v.workers(c.Workers, c.Models)
+	if c.Discovery.Etcd == nil && c.Discovery.File == "" { // else the others may come from there
+		v.roles(c.Workers)
+	}
 	v.discovery(c.Discovery)
 	v.oneOf("router.policy", c.Router.Policy, policies...)
 	if c.Limits.Body <= 0 {
@@ -167,9 +168,7 @@ func (v *validator) workers(workers []Worker, models []Model) {
 		if w.Engine != "" {
 			v.oneOf(path("engine"), w.Engine, engines...)
 		}
-		if w.Role != kv.Aggregated {
-			v.fail(path("role"), "%s is not served yet; only aggregated is", w.Role)
-		}
+		v.handover(path, w)
 		if w.BlockSize < 0 {
 			v.fail(path("block_size"), "must be a number of tokens, or absent")
 		}

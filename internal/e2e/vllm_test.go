@@ -32,6 +32,7 @@ type vllmEngine struct {
 	name, model, folder   string
 	port, events, replays int
 	args                  []string
+	env                   map[string]string
 	ranks                 int // data-parallel; fewer than two: none
 }
 
@@ -138,7 +139,7 @@ func (f *vllmFleet) up(engines ...*vllmEngine) {
 // run starts an engine, or starts it again.
 func (f *vllmFleet) run(e *vllmEngine) {
 	f.t.Helper()
-	command := map[string]any{"start": e.name, "args": e.args, "log": filepath.Join(f.logs, e.name+".log")}
+	command := map[string]any{"start": e.name, "args": e.args, "log": filepath.Join(f.logs, e.name+".log"), "env": e.env}
 	if e.ranks > 1 { // processes that vLLM's coordinator starts, and that cannot be forked
 		command["fork"], command["env"] = false, map[string]string{"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
 		command["args"] = append(slices.Clone(e.args), "--data-parallel-size", fmt.Sprint(e.ranks))

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 
+	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
 )
 
@@ -23,6 +25,9 @@ type info struct {
 	Context    int     `json:"context_length"`
 	MaxTokens  int     `json:"max_total_num_tokens"` // of the KV cache
 	Events     *events `json:"kv_events"`
+	// Mode is prefill, decode, or null, as a word.
+	Mode          string `json:"disaggregation_mode"`
+	BootstrapPort int    `json:"disaggregation_bootstrap_port"`
 }
 
 type events struct {
@@ -71,6 +76,15 @@ func (c *Client) Describe(ctx context.Context) (vllm.Description, error) {
 		d.GPUBlocks = i.MaxTokens / d.BlockSize
 	}
 	d.Models = []string{d.Model}
+	switch i.Mode {
+	case "prefill":
+		d.Role = kv.Prefill
+		if u, err := url.Parse(c.URL); err == nil && i.BootstrapPort > 0 {
+			d.Bootstrap = net.JoinHostPort(u.Hostname(), strconv.Itoa(i.BootstrapPort))
+		}
+	case "decode":
+		d.Role = kv.Decode
+	}
 	return d, nil
 }
 

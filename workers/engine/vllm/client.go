@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kvasir-ai/kvasir/internal/kv"
 	"github.com/kvasir-ai/kvasir/workers/events/zmtp"
 )
 
@@ -86,6 +87,11 @@ type Description struct {
 	MaxContext int // tokens; 0: unknown
 	BlockSize  int // tokens; 0: unknown
 	GPUBlocks  int // 0: unknown
+
+	// What an engine that tells at once (SGLang) says of its part in requests that
+	// two engines share.
+	Role      kv.Role
+	Bootstrap string // host:port
 }
 
 // Describe asks for the served models and the KV cache's shape.
