@@ -211,7 +211,7 @@ func (s *sharing) body() (path string, body map[string]any) {
 	if len(fmt.Sprint(q.body))%2 == 0 {
 		q.body["stream"], q.body["stream_options"] = true, map[string]any{"include_usage": true}
 	}
-	q.answered(vllmAnswer{prompt: 100, text: "so it goes"}) // a conversation goes on whatever was said
+	q.answered(vllmAnswer{prompt: len(fmt.Sprint(q.body)) / 4, text: "so it goes"}) // a conversation goes on whatever was said
 	return q.path, q.body
 }
 
