@@ -152,10 +152,10 @@ func (x *exchange) run() error {
 	// A client that trickles its body holds no more than this.
 	_ = x.rc.SetReadDeadline(time.Now().Add(g.c.Limits.BodyTime)) // not every writer can
 	body, err := readBody(x.w, x.r, g.c.Limits.Body)
-	_ = x.rc.SetReadDeadline(time.Time{})
 	if err != nil {
-		return err
+		return err // the deadline stays: the server reads on for a while, to answer
 	}
+	_ = x.rc.SetReadDeadline(time.Time{})
 	if x.q, err = parseInference(x.endpoint, body); err != nil {
 		return err
 	}

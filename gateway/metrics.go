@@ -81,7 +81,7 @@ func newMetrics(g *Gateway, r prometheus.Registerer) *metrics {
 		migrations:     counter("kvasir_gateway_migrations_total", "Streams that went on at another worker after theirs died.", "model"),
 		shed:           counter("kvasir_gateway_shed_total", "Requests sent away because the model's workers are saturated: late, full, evicted, waited or busy.", "model", "priority", "reason"),
 		queued:         histogram("kvasir_gateway_queue_seconds", "Time that requests waited in the gateway until a worker had time for them.", queueBuckets, "model", "priority"),
-		strangers:      counter("kvasir_gateway_strangers_total", "Requests turned away at the door, by code: no key, an unknown one, or none for the admin API.", "code"),
+		strangers:      counter("kvasir_gateway_strangers_total", "Requests turned away at the door, by code: no key, an unknown one, none for the admin API, or no such URL or method.", "code"),
 		tenantRequests: counter("kvasir_gateway_tenant_requests_total", "Inference requests of each tenant, by outcome.", "tenant", "outcome"),
 		tenantTokens:   counter("kvasir_gateway_tenant_tokens_total", "Tokens charged to each tenant, by kind, prompt or completion.", "tenant", "kind"),
 		upstreamErrors: counter("kvasir_gateway_upstream_errors_total",

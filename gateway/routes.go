@@ -56,9 +56,11 @@ func (g *Gateway) engine() *gin.Engine {
 	e.RedirectTrailingSlash = false
 	e.Use(g.recover)
 	e.NoRoute(func(c *gin.Context) {
+		g.metrics.strangers.WithLabelValues(string(CodeUnknownURL)).Inc()
 		respond(c, fail(CodeUnknownURL, "", "unknown URL: %s %s", c.Request.Method, c.Request.URL.Path))
 	})
 	e.NoMethod(func(c *gin.Context) {
+		g.metrics.strangers.WithLabelValues(string(CodeMethodNotAllowed)).Inc()
 		respond(c, fail(CodeMethodNotAllowed, "", "%s is not allowed on %s; use %s", c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow")))
 	})
 	return e

@@ -76,6 +76,7 @@ func newFront(cfg *config.Config, log *slog.Logger, sources []workers.Source, on
 		Fleet: f.fleet, Index: index, Policy: policy, Log: log, Access: access, Registry: reg, OnRequest: onRequest, Admin: cfg.Admin != "",
 		Limits: gateway.Limits{
 			Body: int64(cfg.Limits.Body), InFlight: cfg.Limits.InFlight,
+			BodyTime:  time.Duration(cfg.Limits.BodyTime),
 			FirstByte: time.Duration(cfg.Limits.FirstByte), Idle: time.Duration(cfg.Limits.Idle), Request: time.Duration(cfg.Limits.Request),
 			Migrations: cfg.Limits.Migrations, DrainDelay: time.Duration(cfg.Limits.DrainDelay),
 			QueueAhead: time.Duration(cfg.Limits.QueueAhead), Queue: cfg.Limits.Queue, QueueBytes: int64(cfg.Limits.QueueBytes),

@@ -159,6 +159,8 @@ type Auth struct {
 type Limits struct {
 	// Largest request body; more is answered 413.
 	Body Size `yaml:"body"`
+	// How long a client may take to send its body, then 400.
+	BodyTime Duration `yaml:"body_time"`
 	// Requests in flight; more are answered 429 with Retry-After.
 	InFlight int `yaml:"in_flight"`
 	// Longest time to the first event of a stream, then 504; and longest wait in the

@@ -10,6 +10,7 @@ func Default() *Config {
 		Limits: Limits{
 			Body:         32 << 20,
 			InFlight:     4096,
+			BodyTime:     Duration(2 * time.Minute),
 			FirstByte:    Duration(5 * time.Minute),
 			Idle:         Duration(time.Minute),
 			QueueAhead:   Duration(100 * time.Millisecond),

@@ -73,6 +73,9 @@ func (v *validator) queue(l Limits) {
 	if l.TTFT < 0 {
 		v.fail("limits.ttft", "must not be below 0")
 	}
+	if l.BodyTime <= 0 {
+		v.fail("limits.body_time", "must be more than 0: how long a client may take to send its body")
+	}
 	if l.Idle <= 0 {
 		v.fail("limits.idle", "must be more than 0: how long a stream's worker may be silent")
 	}
