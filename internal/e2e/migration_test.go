@@ -103,11 +103,14 @@ func (g gateway) unbroken(t *testing.T) (whole [8]answer) {
 }
 
 // sameAs asks for one of them again and reports whether the answer is the same.
+// Much of what the tiny model says is no UTF-8. An engine writes that as replacement
+// characters, of which one may be missing where a stream was carried on within such
+// bytes: they are not compared.
 func (g gateway) sameAs(t *testing.T, i int, unbroken [8]answer) bool {
 	k := i % len(unbroken)
 	whole := unbroken[k]
 	a, err := g.stream(t.Context(), tinyRequest(k))
-	if err == nil && a.text == whole.text && a.tokens == whole.tokens && a.prompt == whole.prompt {
+	if err == nil && characters(a.text) == characters(whole.text) && a.tokens == whole.tokens && a.prompt == whole.prompt {
 		return true
 	}
 	same := common(a.text, whole.text)
@@ -115,6 +118,8 @@ func (g gateway) sameAs(t *testing.T, i int, unbroken [8]answer) bool {
 		a.prompt, a.tokens, whole.prompt, whole.tokens, same, len(whole.text), a.text[same:], whole.text[same:])
 	return false
 }
+
+func characters(text string) string { return strings.ReplaceAll(text, "\uFFFD", "") }
 
 // fromEnv is a number from the environment, or its default.
 func fromEnv(t *testing.T, name string, value int) int {
