@@ -17,16 +17,18 @@ type Calibration struct {
 	shape    prefillFit // of every worker's prefills, at pace 1
 	paces    paces
 	workers  map[kv.WorkerID]*Speeds
+	observed uint64 // prefills, of all
 }
 
 // Speeds are what is known of one worker. They stay the worker's until Forget,
 // so that those who decide often need not look them up each time.
 type Speeds struct {
-	rates  Rates
-	pace   pace
-	fleet  *Calibration
-	fitted int // of the shape's updates, the one that rates were filled from
-	errors ErrorStats
+	rates    Rates
+	pace     pace
+	fleet    *Calibration
+	observed uint64 // of the fleet's prefills, the number of this one's last
+	fitted   int    // of the shape's updates, the one that rates were filled from
+	errors   ErrorStats
 }
 
 // mostBehind is how much work may have joined behind a prefill that is learned
@@ -53,7 +55,7 @@ func (c *Calibration) Rates(w kv.WorkerID) Rates {
 func (k *Speeds) Rates() *Rates {
 	if c := k.fleet; k.fitted != c.shape.updates {
 		k.fitted = c.shape.updates
-		c.shape.fill(&k.rates, c.paces.times(&k.pace))
+		c.shape.fill(&k.rates, c.times(k))
 	}
 	return &k.rates
 }
@@ -77,9 +79,11 @@ func (c *Calibration) ObservePrefill(w kv.WorkerID, tokens, context int, ms, beh
 	}
 	c.paces.remove(&k.pace)
 	tells := k.pace.observe(ratio)
+	c.observed++
+	k.observed = c.observed
 	c.paces.add(&k.pace)
 	if tells {
-		c.shape.observe(tokens, context, ms/c.paces.times(&k.pace))
+		c.shape.observe(tokens, context, ms/c.times(k))
 	}
 }
 
@@ -161,4 +165,9 @@ func (s *ErrorStats) observe(predicted, observed float64) {
 	s.BiasMS += weight * (diff - s.BiasMS)
 	s.MeanAbsMS += weight * (max(diff, -diff) - s.MeanAbsMS)
 	s.MeanShare += weight * (max(diff, -diff)/observed - s.MeanShare)
+}
+
+// times is k's factor on the shape.
+func (c *Calibration) times(k *Speeds) float64 {
+	return c.paces.times(&k.pace, float64(c.observed-k.observed)/float64(max(1, len(c.paces))))
 }

@@ -25,6 +25,9 @@ const (
 	// the worker, but paceChange of them in a row mean that the worker has changed.
 	paceOutlier = 4.0
 	paceChange  = 5
+	// paceHalfLife is how many prefills the others have, on average, until half of
+	// what was learned of a worker that had none is forgotten.
+	paceHalfLife = 16
 	// paceMost bounds the factor both ways.
 	paceMost = 1e6
 )
@@ -66,14 +69,20 @@ func (ps paces) median() float64 {
 	return ps[len(ps)/2]
 }
 
-// times is p's factor. What differs from the others by no more than the noise of
-// so few prefills is taken for theirs: of equal workers, the one that chance makes
-// look fastest would draw everybody.
-func (ps paces) times(p *pace) float64 {
-	if p.seen == 0 || math.Abs(p.log-ps.median()) <= paceNoise/math.Sqrt(float64(p.seen)) {
+// times is p's factor, when the others have had so many prefills on average since
+// p's last one. What differs from the others by no more than the noise of so few
+// prefills is taken for theirs: of equal workers, the one that chance makes look
+// fastest would draw everybody. And one that looks slow is not asked, and could
+// never show that it is not; so what was learned of it fades meanwhile.
+func (ps paces) times(p *pace, since float64) float64 {
+	if p.seen == 0 {
 		return ps.usual()
 	}
-	return math.Exp(p.log)
+	off := (p.log - ps.median()) * math.Exp2(-since/paceHalfLife)
+	if math.Abs(off) <= paceNoise/math.Sqrt(float64(p.seen)) {
+		return ps.usual()
+	}
+	return math.Exp(ps.median() + off)
 }
 
 func (ps *paces) add(p *pace) {
