@@ -31,7 +31,7 @@ func TestCalibrationFinds(t *testing.T) {
 		for _, p := range [][2]int{{64, 64}, {1000, 1000}, {16000, 16000}, {100, 16000}} {
 			want, have := truth.PrefillMS(p[0], p[1]), got.PrefillMS(p[0], p[1])
 			// The base is told apart from the rest only roughly; without a start, more so.
-			slack := max(0.25*want, truth.PrefillBaseMS)
+			slack := max(0.25*want, 1.5*truth.PrefillBaseMS)
 			if defaults == (Rates{}) {
 				slack += truth.PrefillBaseMS
 			}
