@@ -100,9 +100,6 @@ func (s *split) begin(ctx context.Context, abandon context.CancelCauseFunc, path
 		s.x.legs(s.first.worker.ID(), kv.Prefill, legEmpty, 0, err)
 		return nil, s.broken(faultHandover, err)
 	}
-	if ctx.Err() != nil {
-		s.forfeit(path, second)
-	}
 	return second, nil
 }
 
@@ -257,29 +254,6 @@ func (s *split) blamed(p *placement, cause error) error {
 	p.seat.handoffFailedLocked(x.g.c.Now())
 	return s.broken(faultHandover, cause)
 }
-
-// forfeit has the second worker take over what its client no longer waits for, and
-// so the first let go of it: KV that nobody fetches is pinned there until a lease
-// ends.
-func (s *split) forfeit(path string, second []byte) {
-	e := edit{drop: []string{"stream", "stream_options", "max_tokens", "max_completion_tokens", "min_tokens", "return_token_ids"}, add: []byte(oneToken)}
-	body, err := e.of(second)
-	if err != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.x.ctx), forfeitPatience)
-	defer cancel()
-	resp, err := s.x.post(ctx, s.x.placed, path, body)
-	if err != nil {
-		s.x.log().Warn("a prompt's KV stays pinned at the prefill worker until its lease ends", "prefill", s.first.worker.ID(), "error", err)
-		return
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)) // what it says is nobody's
-	resp.Body.Close()
-}
-
-// forfeitPatience is how long that may take. The client has left: nobody waits.
-const forfeitPatience = 10 * time.Second
 
 // mostSplits is how often a request's split may fail before one worker serves it.
 const mostSplits = 2

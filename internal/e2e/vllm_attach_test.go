@@ -23,6 +23,7 @@ func TestVLLM(t *testing.T) {
 	t.Run("attach", func(t *testing.T) { attachToStockEngines(t, a, b) })
 	t.Run("tokens", func(t *testing.T) { tokensAreTheEngines(t, a, b, s) })
 	t.Run("doctored", func(t *testing.T) { aDoctoredModelIsCaught(t, b) })
+	t.Run("disagg", func(t *testing.T) { disaggregated(t, f, a, false) })
 	t.Run("agreement", func(t *testing.T) { agreement(t, f, a, b) })
 	t.Run("identity", func(t *testing.T) { identity(t, s) })
 }
