@@ -14,7 +14,7 @@ func (r *renderer) printf(recv Value, s string, arg Value) string {
 		p.args = a.items
 	case *dict:
 		p.named, p.allowUnused = a, true
-	case *list, *rangeObj:
+	case *list, *rangeObj, *undefined:
 		p.allowUnused = true // Python takes anything subscriptable for a mapping
 	}
 	out := p.run(s)
