@@ -18,7 +18,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
-	"github.com/kvasir-ai/kvasir/internal/trial"
 	"github.com/kvasir-ai/kvasir/kvbm"
 	"github.com/kvasir-ai/kvasir/workers/engine/embedded/llama"
 )
@@ -207,19 +206,6 @@ func (e *testEngine) metric(name string) float64 {
 	}
 	e.t.Fatalf("no metric %s in\n%s", name, answer)
 	return 0
-}
-
-// settled waits until every offload has ended.
-func (e *testEngine) settled() {
-	e.t.Helper()
-	trial.Await(e.t, "offloads have ended", func() bool {
-		for _, l := range e.Manager().Stats().Links {
-			if l.Queued > 0 {
-				return false
-			}
-		}
-		return true
-	})
 }
 
 func randomPrompt(rng *rand.Rand, n int) []uint32 {

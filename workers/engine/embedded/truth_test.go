@@ -21,13 +21,24 @@ import (
 // evict pushes everything out of the pages by computing other prompts.
 func (e *testEngine) evict(hashes []kv.Hash) {
 	e.t.Helper()
-	rng := trial.Rand(e.t.(*testing.T))
+	rng := trial.Rand(e.t)
+	trial.Await(e.t, "the prompt's blocks are below the gpu, too", func() bool {
+		below := 0
+		for _, span := range e.Manager().Lookup(hashes) {
+			if span.Tiers.Has(kv.CPU) || span.Tiers.Has(kv.Disk) {
+				below += span.Blocks
+			}
+		}
+		return below == len(hashes)
+	})
 	for range 40 {
-		e.settled() // so that each block had its chance to be offloaded
 		if in := e.Manager().Lookup(hashes[:1]); len(in) == 0 || !in[0].Tiers.Has(kv.GPU) {
 			return
 		}
 		e.complete(randomPrompt(rng, 200), 1, nil)
+		// Its answer is out before its pages are let go, and what is restored next
+		// is what there are pages for.
+		trial.Await(e.t, "the pages are let go", func() bool { return e.Manager().Stats().Tiers[kv.GPU].Leased == 0 })
 	}
 	e.t.Fatal("the prompt's blocks do not leave the pages")
 }
