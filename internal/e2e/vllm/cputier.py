@@ -9,8 +9,7 @@ from vllm.v1.kv_offload.tiering.spec import TieringOffloadingSpec
 class MemcpyWorker(OffloadingWorker):
     def __init__(self, caches, blocks_per_chunk, region):
         self._caches, self._per_chunk, self._region = caches, blocks_per_chunk, region
-        view = getattr(region, "create_next_worker_view", None) or region.create_next_view  # 0.26
-        self._views = [view(t.page_size_bytes * blocks_per_chunk) for t in caches.tensors]
+        self._views = [region.create_next_worker_view(t.page_size_bytes * blocks_per_chunk) for t in caches.tensors]
         self._done = []
 
     def submit_store(self, job_id, src_spec, dst_spec):
@@ -52,12 +51,12 @@ class MemcpyWorker(OffloadingWorker):
 class CPUTieringSpec(TieringOffloadingSpec):
     def get_worker(self, kv_caches):
         if not self._worker:
-            rows, row_bytes = ("num_chunks", "kv_bytes_per_chunk") if hasattr(self, "num_chunks") else ("num_blocks", "kv_bytes_per_block")
             region = SharedOffloadRegion(
                 engine_id=self._engine_id,
+                num_chunks=self.num_chunks,
                 rank=self.config.parallel.rank,
+                kv_bytes_per_chunk=self.kv_bytes_per_chunk,
                 cpu_page_size=self.cpu_page_size_per_worker,
-                **{rows: getattr(self, rows), row_bytes: self.kv_bytes_per_chunk},
             )
             self._worker = MemcpyWorker(kv_caches, self.blocks_per_chunk, region)
         return self._worker

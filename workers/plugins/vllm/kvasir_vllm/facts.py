@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import vllm
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from vllm.v1.kv_cache_interface import KVCacheConfig
 
 ENGINE = f"vllm {vllm.__version__}"
+VERSION = tuple(int(n) for n in re.findall(r"\d+", vllm.__version__)[:2])
 
 
 def unsuited(c: "VllmConfig", kv: "KVCacheConfig") -> str:

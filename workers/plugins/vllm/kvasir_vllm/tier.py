@@ -12,7 +12,7 @@ from vllm.platforms import current_platform
 from vllm.v1.kv_offload.base import LookupResult, OffloadKey, ReqContext, RequestOffloadingContext
 from vllm.v1.kv_offload.tiering.base import JobResult, SecondaryTierManager
 
-from kvasir_vllm.facts import ENGINE, fingerprint, served_name, unsuited
+from kvasir_vllm.facts import ENGINE, VERSION, fingerprint, served_name, unsuited
 from kvasir_vllm.link import Link
 from kvasir_vllm.rows import Rows
 from kvasir_vllm.slots import HostSlots
@@ -28,7 +28,7 @@ log = logging.getLogger("vllm.kvasir")
 
 # How long a store waits for slots of the agent's pool; its rows are pinned so long.
 _STORE_SECONDS = 1.0
-# vLLM 0.26 stores a request's last blocks after it said that the request is over.
+# A request that is over may have copies under way.
 _REMEMBERED = 512
 # A key is a block's hash and the number of its KV group.
 _GROUP_BYTES = 4
@@ -110,6 +110,9 @@ class KvasirTier(SecondaryTierManager):
     def _unsuited(self, c: "VllmConfig", kv: "KVCacheConfig") -> str:
         if reason := unsuited(c, kv):
             return reason
+        if VERSION < (0, 32):
+            # 0.26 does; where between them it was mended is not known.
+            return f"the offloading of {ENGINE} ends the engine when a client leaves while its blocks are looked up; use KvasirConnector"
         spec = self._offloading_spec
         if spec.blocks_per_chunk != 1:
             return "set blocks_per_chunk to 1, so that the gateway's blocks and the engine's are the same"
@@ -249,6 +252,4 @@ class KvasirTier(SecondaryTierManager):
 
 
 def _rows_of(job: Any) -> list[int]:
-    """vLLM 0.26 calls the numbers of rows block_ids, later ones chunk_ids."""
-    ids = job.chunk_ids if hasattr(job, "chunk_ids") else job.block_ids
-    return [int(i) for i in ids]
+    return [int(i) for i in job.chunk_ids]
