@@ -71,11 +71,17 @@ func (s *seat) handoffFailedLocked(now time.Time) {
 	}
 }
 
+// handoffBlockBytes is the KV of a block, assumed where no agent tells.
+func (s *seat) handoffBlockBytes(r *router.Rates) int {
+	if r.BlockBytes > 0 {
+		return r.BlockBytes
+	}
+	return assumedTokenBytes * max(1, s.worker.Known().BlockSize)
+}
+
 // wayInLocked completes the rates of a decode worker.
 func (s *seat) wayInLocked(r *router.Rates, now time.Time) {
-	if r.BlockBytes == 0 {
-		r.BlockBytes = assumedTokenBytes * max(1, s.worker.Known().BlockSize)
-	}
+	r.BlockBytes = s.handoffBlockBytes(r)
 	h := &s.handoff
 	switch {
 	case now.Before(h.until):

@@ -232,11 +232,7 @@ func (s *split) arrived(p *placement) {
 	if s.by.atOnce() || e.WaitMS > 0 || !x.q.stream && x.q.maxTokens != 1 {
 		return // there is more in it than the transfer
 	}
-	rates := p.seat.speeds.Rates()
-	perBlock := rates.BlockBytes
-	if perBlock == 0 {
-		perBlock = assumedTokenBytes * max(1, p.worker.Known().BlockSize)
-	}
+	perBlock := p.seat.handoffBlockBytes(p.seat.speeds.Rates())
 	p.seat.learnHandoffLocked(s.first, float64(e.TransferBlocks*perBlock), took-e.StepMS, now)
 }
 

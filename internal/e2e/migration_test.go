@@ -121,12 +121,6 @@ func (g gateway) sameAs(t *testing.T, i int, unbroken [8]answer) bool {
 
 func characters(text string) string { return strings.ReplaceAll(text, "\uFFFD", "") }
 
-// fromEnv is a number from the environment, or its default.
-func fromEnv(t *testing.T, name string, value int) int {
-	t.Helper()
-	return trial.Size(t, name, value)
-}
-
 func common(a, b string) (n int) {
 	for n < min(len(a), len(b)) && a[n] == b[n] {
 		n++

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 const soakClients = 32
@@ -41,7 +43,7 @@ func TestSoak(t *testing.T) {
 		"KVASIR_CACHE=" + t.TempDir(), "KVASIR_AGENT_EMBEDDED_GPU_BLOCKS=300",
 		"KVASIR_TIERS_CPU=4MiB", "KVASIR_TIERS_DISK_PATH=" + t.TempDir(), "KVASIR_TIERS_DISK_SIZE=64MiB",
 	}, "--workers", "2")
-	s := &soak{g: g, model: tinyName(g), seed: seed(t)}
+	s := &soak{g: g, model: tinyName(g), seed: trial.Seed(t)}
 
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
@@ -61,19 +63,6 @@ func TestSoak(t *testing.T) {
 	}
 	s.checkFlat(t, samples)
 	s.checkLaws(t)
-}
-
-func seed(t *testing.T) uint64 {
-	s := uint64(time.Now().UnixNano())
-	if v := os.Getenv("KVASIR_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s = n
-	}
-	t.Logf("KVASIR_SEED=%d", s)
-	return s
 }
 
 type soak struct {

@@ -7,13 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // settledRequests is how many requests are compared, at the least.
@@ -82,12 +82,7 @@ type agreementRun struct {
 }
 
 func newAgreement(t *testing.T, g gateway, model string, at ...seat) *agreementRun {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("KVASIR_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
-	t.Logf("KVASIR_SEED=%d", seed)
-	return &agreementRun{t: t, g: g, traffic: newTraffic(model, seed), at: at, byWorker: map[string]int{}}
+	return &agreementRun{t: t, g: g, traffic: newTraffic(model, trial.Seed(t)), at: at, byWorker: map[string]int{}}
 }
 
 // seat is a worker and the engine that it is, or the rank of one.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // TestVLLMBench, by hand (make bench-vllm): LMBenchmark's multi-round questions
@@ -16,7 +18,7 @@ import (
 // empty. They have our connector, which does nothing where no agent runs; what it
 // costs beside a stock engine is measured after that, on prompts in pairs.
 func TestVLLMBench(t *testing.T) {
-	rounds := fromEnv(t, "KVASIR_BENCH_ROUNDS", 0)
+	rounds := trial.Size(t, "KVASIR_BENCH_ROUNDS", 0)
 	if rounds == 0 {
 		t.Skip("by hand: make bench-vllm")
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // scenarios are what a conversation comes back from, and what it must not come
@@ -146,7 +148,7 @@ func damageRedis(t *testing.T, port int) (changed int) {
 
 // manyAtOnce: KVASIR_CONVERSATIONS sets another number than 60.
 func (s *tiered) manyAtOnce(t *testing.T) {
-	k := s.talk(t, seeded(t), fromEnv(t, "KVASIR_CONVERSATIONS", 60), 3, func(done int) {
+	k := s.talk(t, trial.Rand(t), trial.Size(t, "KVASIR_CONVERSATIONS", 60), 3, func(done int) {
 		// Running requests are preempted and start over. vLLM's own offloading ends
 		// the engine then if one of them is loading blocks.
 		if done%25 == 0 && !s.region {
@@ -166,7 +168,7 @@ func (s *tiered) manyAtOnce(t *testing.T) {
 
 // The agent dies in the middle, comes back and dies again: the requests go on.
 func (s *tiered) agentKilledUnderLoad(t *testing.T) {
-	k := s.talk(t, seeded(t), 40, 3, func(done int) {
+	k := s.talk(t, trial.Rand(t), 40, 3, func(done int) {
 		switch done {
 		case 30, 80:
 			s.agent.kill()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kvasir-ai/kvasir/internal/trial"
 )
 
 // TestVLLMSoak, by hand (make soak-vllm): mixed traffic on two real engines with
@@ -32,12 +34,12 @@ func TestVLLMSoak(t *testing.T) {
 	}
 	f.up(both[0].e, both[1].e)
 	g := serveTiered(t, both...)
-	load := &soak{g: g, model: "tiny", seed: seed(t)}
+	load := &soak{g: g, model: "tiny", seed: trial.Seed(t)}
 
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	var wg sync.WaitGroup
-	for i := range fromEnv(t, "KVASIR_CLIENTS", 6) {
+	for i := range trial.Size(t, "KVASIR_CLIENTS", 6) {
 		wg.Go(func() { load.client(ctx, i) })
 	}
 	var samples []sampled

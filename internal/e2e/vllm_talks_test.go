@@ -114,9 +114,3 @@ func inParallel(clients, n int, do func(i int)) {
 	close(next)
 	wg.Wait()
 }
-
-func seeded(t *testing.T) *rand.Rand {
-	seed := uint64(fromEnv(t, "KVASIR_SEED", int(time.Now().UnixNano())))
-	t.Logf("KVASIR_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
