@@ -138,7 +138,7 @@ func (w *Worker) describeByEngine(ctx context.Context) bool {
 	defer cancel()
 	d, err := w.engine.Describe(ctx)
 	if err == nil {
-		err = w.learn(Info{Model: d.Model, BlockSize: d.BlockSize, Tokenizer: vllm.Folder(d.Root), Role: d.Role, Bootstrap: d.Bootstrap}, "")
+		err = w.learn(Info{Model: d.Model, Engine: d.Engine, BlockSize: d.BlockSize, Tokenizer: vllm.Folder(d.Root), Role: d.Role, Bootstrap: d.Bootstrap}, "")
 	}
 	if err != nil {
 		w.log.Debug("the engine does not describe itself yet", "error", err)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/kvasir-ai/kvasir/internal/kv"
-	"github.com/kvasir-ai/kvasir/workers/engine/vllm"
 )
 
 // shareTimeout is how long an engine may take to tell its part in requests that
@@ -14,8 +13,8 @@ const shareTimeout = 30 * time.Second
 
 // learnShare asks a vLLM of which discovery gave no role whether it has one.
 func (w *Worker) learnShare(ctx context.Context) {
-	engine, ok := w.engine.(*vllm.Client)
-	if info := w.Known(); !ok || info.Role != kv.Aggregated || info.Engine == "embedded" {
+	engine := vllmClient(w.engine)
+	if info := w.Known(); engine == nil || info.Role != kv.Aggregated || info.Engine == "embedded" {
 		return
 	}
 	patient := *engine

@@ -54,7 +54,8 @@ type Worker struct {
 	Model string `yaml:"model"`
 	// Base URL of the engine's OpenAI API.
 	URL string `yaml:"url"`
-	// vllm, sglang, trtllm or embedded.
+	// vllm, sglang, trtllm or embedded. Absent: recognized by what the engine
+	// says of its models (owned_by); what is not recognized is taken for vLLM.
 	Engine string `yaml:"engine"`
 	// aggregated, prefill or decode: prefill workers compute long prompts and hand
 	// their KV to decode workers, which answer. Absent: what the engine says, where

@@ -184,6 +184,9 @@ func (a *Agent) describe(ctx context.Context) (workers.Info, error) {
 	if info.BlockSize == 0 {
 		info.BlockSize = d.BlockSize
 	}
+	if info.Engine == "" {
+		info.Engine = d.Engine
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.info = info

@@ -84,6 +84,7 @@ type Description struct {
 	Model      string // the first served name
 	Root       string // where the engine has the model from; a path or a name at Hugging Face
 	Models     []string
+	Engine     string // vllm, sglang, trtllm or embedded; "" unless it was recognized
 	MaxContext int // tokens; 0: unknown
 	BlockSize  int // tokens; 0: unknown
 	GPUBlocks  int // 0: unknown
@@ -97,25 +98,12 @@ type Description struct {
 // Describe asks for the served models and the KV cache's shape.
 func (c *Client) Describe(ctx context.Context) (Description, error) {
 	var d Description
-	body, err := c.get(ctx, "/v1/models")
+	models, err := c.models(ctx)
 	if err != nil {
 		return d, err
 	}
-	var models struct {
-		Data []struct {
-			ID          string `json:"id"`
-			Root        string `json:"root"`
-			MaxModelLen int    `json:"max_model_len"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &models); err != nil {
-		return d, fmt.Errorf("vllm: GET /v1/models: %w", err)
-	}
-	if len(models.Data) == 0 {
-		return d, errors.New("vllm: the engine serves no model")
-	}
-	d.Model, d.Root, d.MaxContext = models.Data[0].ID, models.Data[0].Root, models.Data[0].MaxModelLen
-	for _, m := range models.Data {
+	d.Model, d.Root, d.MaxContext = models[0].ID, models[0].Root, models[0].MaxModelLen
+	for _, m := range models {
 		d.Models = append(d.Models, m.ID)
 	}
 	load, err := c.Load(ctx)
@@ -124,6 +112,41 @@ func (c *Client) Describe(ctx context.Context) (Description, error) {
 	}
 	d.BlockSize, d.GPUBlocks = load.BlockSize, load.GPUBlocks
 	return d, nil
+}
+
+type model struct {
+	ID          string `json:"id"`
+	Owner       string `json:"owned_by"`
+	Root        string `json:"root"`
+	MaxModelLen int    `json:"max_model_len"`
+}
+
+// models are those served; there is one at least.
+func (c *Client) models(ctx context.Context) ([]model, error) {
+	body, err := c.get(ctx, "/v1/models")
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Data []model `json:"data"`
+	}
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, fmt.Errorf("vllm: GET /v1/models: %w", err)
+	}
+	if len(list.Data) == 0 {
+		return nil, errors.New("vllm: the engine serves no model")
+	}
+	return list.Data, nil
+}
+
+// Owner is whom the engine says its first model is owned by: engines put their
+// own names there.
+func (c *Client) Owner(ctx context.Context) (string, error) {
+	models, err := c.models(ctx)
+	if err != nil {
+		return "", err
+	}
+	return models[0].Owner, nil
 }
 
 // ErrNoEvents means that the engine was started without KV events, or is older
